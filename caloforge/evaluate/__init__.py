@@ -1,0 +1,1 @@
+"""Validation against Geant4: observables, distances beside their floor, figures and a report."""

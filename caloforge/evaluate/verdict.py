@@ -1,0 +1,225 @@
+"""What the numbers of a comparison say, in words.
+
+Every sentence is computed: nothing is praised that was not measured, and a difference that the
+sample is too small to show is said to be out of sight, not absent. "Beyond the floor" means more
+than three standard deviations beyond what Geant4 does to itself at the same sample size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caloforge.evaluate.compare import Comparison, Metric
+from caloforge.evaluate.observables import Observables
+
+__all__ = ["THRESHOLD", "Verdict", "conditions", "judge", "with_error", "worst_observables"]
+
+THRESHOLD = 3.0  # standard deviations
+_BY_CHANCE = 0.0027  # both tails of a normal law beyond three standard deviations
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line to quote, and the paragraph behind it."""
+
+    headline: str
+    paragraph: str
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a number and its error, in one unit, to two digits of the error: ``0.036 +- 0.013``."""
+    if error <= 0 or not np.isfinite(error):
+        return f"{value:.4g}"
+    power = int(np.floor(np.log10(error)))
+    largest = max(abs(value), error)
+    if largest < 1e-3 or largest >= 1e5:
+        shift = int(np.floor(np.log10(largest)))
+        digits = max(0, shift - power + 1)
+        scale = 10.0**shift
+        return f"({value / scale:.{digits}f} ± {error / scale:.{digits}f})e{shift:+d}"
+    digits = max(0, 1 - power)
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def worst_observables(comparison: Comparison) -> list[Metric]:
+    """Find the observables beyond the floor, the worst first, each by its most significant metric.
+
+    The classifier is left out: it tells that something differs, not what.
+    """
+    beyond = [m for m in comparison.metrics if _beyond(m) and m.kind != "classifier"]
+    best: dict[str, Metric] = {}
+    for metric in sorted(beyond, key=lambda m: -abs(m.sigmas)):
+        best.setdefault(metric.observable, metric)
+    return list(best.values())
+
+
+def _beyond(metric: Metric) -> bool:
+    size = metric.sigmas if metric.ideal is None else abs(metric.sigmas)
+    return size > THRESHOLD
+
+
+def judge(comparison: Comparison, labels: tuple[str, str]) -> Verdict:
+    """Put a comparison into words; `labels` name the reference and the generated showers."""
+    worst = worst_observables(comparison)
+    auc = next(m for m in comparison.metrics if m.kind == "classifier")
+    parts = [
+        _count(comparison, labels),
+        _worst_sentence(worst, comparison.metrics) if worst else _sensitivity(comparison),
+        _classifier_sentence(auc),
+        _energy_sentence(comparison.metrics),
+        _floor_sentence(comparison, labels),
+    ]
+    return Verdict(_headline(worst, auc, comparison, labels), " ".join(parts))
+
+
+def _headline(
+    worst: list[Metric], auc: Metric, comparison: Comparison, labels: tuple[str, str]
+) -> str:
+    area = f"classifier AUC {auc.value:.2f}, floor {auc.floor:.2f}"
+    if not worst and not _beyond(auc):
+        return f"No difference from {labels[0]} found with {comparison.size} showers ({area})"
+    if not worst:
+        return f"Single observables agree with {labels[0]}, but a classifier sees more ({area})"
+    effect = _effect(worst[0], comparison.metrics)
+    return f"{_distance_word(auc, worst)} {labels[0]}: {effect} ({area})"
+
+
+def _distance_word(auc: Metric, worst: list[Metric]) -> str:
+    if auc.value >= 0.9:
+        return "Easily told from"
+    if auc.value >= 0.7 or len(worst) > 6:
+        return "Visibly different from"
+    return "Slightly different from"
+
+
+def _count(comparison: Comparison, labels: tuple[str, str]) -> str:
+    total = len(comparison.metrics)
+    number = sum(_beyond(m) for m in comparison.metrics)
+    how_many = {0: "None", 1: "One"}.get(number, str(number))
+    verb = "lies" if number < 2 else "lie"
+    return (
+        f"{how_many} of {total} numbers {verb} more than {THRESHOLD:.0f} sigma beyond what "
+        f"{labels[0]} shows against itself (chance alone gives about {_BY_CHANCE * total:.1f})."
+    )
+
+
+def _worst_sentence(worst: list[Metric], metrics: Sequence[Metric]) -> str:
+    effects = [_effect(m, metrics) for m in worst[:3]]
+    more = len(worst) - 3
+    tail = f"; {more} further observable{'s' * (more > 1)} differ{'s' * (more == 1)}"
+    return f"The worst: {'; '.join(effects)}{tail if more > 0 else ''}."
+
+
+def _effect(metric: Metric, metrics: Sequence[Metric]) -> str:
+    """Say how much an observable differs: in per cent or its unit, else as a distance."""
+    title, sigmas = metric.title.lower(), f"{abs(metric.sigmas):.1f} sigma"
+    if metric.ideal is not None:
+        return f"{title} {_signed(metric)} ({sigmas})"
+    signed = [m for m in metrics if m.observable == metric.observable and m.ideal is not None]
+    aside = f", mean {_signed(signed[0])}" if signed else ""
+    kind = "separation power" if metric.kind == "separation" else "distance"
+    number = with_error(metric.value, metric.error)
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    return f"{title} ({kind} {number}{unit}, floor {metric.floor:.2g}, {sigmas}{aside})"
+
+
+def _signed(metric: Metric) -> str:
+    """Write a difference with its sign: per cent for a ratio, else in the unit."""
+    if metric.ideal == 1.0:
+        text = with_error(100 * (metric.value - 1), 100 * metric.error)
+        return f"{'+' * (metric.value >= 1)}{text} %"
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    return f"{'+' * (metric.value >= 0)}{with_error(metric.value, metric.error)}{unit}"
+
+
+def _sensitivity(comparison: Comparison) -> str:
+    named = {m.name: m for m in comparison.metrics}
+    parts = [
+        f"{100 * THRESHOLD * named[name].error:.2g} % in {what}"
+        for name, what in (
+            ("response.ratio", "mean response"),
+            ("resolution.ratio", "resolution"),
+            ("hits.ratio", "hits"),
+        )
+        if named[name].error > 0
+    ]
+    listed = ", ".join(parts)
+    return f"Differences below {listed} would not have been seen." if parts else ""
+
+
+def _classifier_sentence(auc: Metric) -> str:
+    if not _beyond(auc):
+        word = "no better than it tells two Geant4 samples apart"
+    elif auc.value < 0.6:
+        word = "a little better than chance"
+    elif auc.value < 0.8:
+        word = "clearly better than chance"
+    else:
+        word = "most of the time" if auc.value < 0.95 else "nearly always"
+    return (
+        f"A classifier on shower features tells them apart {word}: AUC "
+        f"{with_error(auc.value, auc.error)}, floor {with_error(auc.floor, auc.floor_error)}."
+    )
+
+
+def _energy_sentence(metrics: Sequence[Metric]) -> str:
+    named = {m.name: m for m in metrics}
+    response, resolution = named["response.ratio"], named["resolution.ratio"]
+    return (
+        f"At equal incident energy the mean response is off by {_signed(response)}, "
+        f"the energy resolution by {_signed(resolution)} (relative)."
+    )
+
+
+def _floor_sentence(comparison: Comparison, labels: tuple[str, str]) -> str:
+    if comparison.floor_from == "file":
+        return f"The floor is a second {labels[0]} file; distances use {comparison.size} showers."
+    return (
+        f"The floor is one half of the {labels[0]} file against the other; "
+        f"distances use {comparison.size} showers, differences of means all of them."
+    )
+
+
+def conditions(
+    reference: Observables, generated: Observables, name: str = "generated"
+) -> list[str]:
+    """Find conditions in which two samples differ before any physics is compared.
+
+    Incident energy (MeV) and polar angle (rad) are compared by a Kolmogorov-Smirnov test at a
+    probability of 0.001, particles as sets. Returns one sentence for each difference; `name` says
+    in it which sample is not the reference.
+    """
+    from scipy.stats import ks_2samp
+
+    found = []
+    for what, unit, first, second in (
+        ("incident energy", "MeV", reference.energy, generated.energy),
+        ("polar angle", "rad", reference.theta, generated.theta),
+    ):
+        if ks_2samp(first, second).pvalue < 1e-3:
+            found.append(
+                f"The {what} of the {name} showers differs from the reference: "
+                f"{_range(second, unit)} against {_range(first, unit)}."
+            )
+    kinds = [sorted({int(code) for code in np.unique(o.pdg)}) for o in (reference, generated)]
+    if kinds[0] != kinds[1]:
+        found.append(f"The {name} showers have PDG codes {kinds[1]}, the reference {kinds[0]}.")
+    if _same_showers(reference, generated):
+        found.append(f"The {name} showers are the reference showers: nothing is tested.")
+    empty = int((generated.hits == 0).sum())
+    if empty > 2 * max(1, (reference.hits == 0).mean() * len(generated)):
+        found.append(f"{empty} of {len(generated)} {name} showers are empty after the cut.")
+    return found
+
+
+def _range(values: np.ndarray, unit: str) -> str:
+    low, middle, high = (float(v) for v in np.quantile(values, [0.0, 0.5, 1.0]))
+    return f"{low:.4g} to {high:.4g} {unit} (median {middle:.4g})"
+
+
+def _same_showers(first: Observables, second: Observables) -> bool:
+    shared = np.intersect1d(first.visible, second.visible).size
+    return shared > 0.5 * min(len(first), len(second)) and shared > 1

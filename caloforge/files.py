@@ -1,0 +1,54 @@
+"""Files that are either whole or absent: everything is written beside its target and renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from caloforge.errors import RequestError
+
+__all__ = ["atomic_path", "require_writable"]
+
+
+def require_writable(folder: Path) -> None:
+    """Create `folder` if needed and prove that a file can be made in it.
+
+    Raises `RequestError` if it cannot be created or written, before any work is done.
+    """
+    probe = folder / f".caloforge-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RequestError(f"cannot write in '{folder}': {reason}; choose another place") from None
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` that replaces it on success and vanishes on error.
+
+    The sibling may be written as a file or made a folder. A folder replaces an existing one only
+    after the new one is complete. Raises `RequestError` if the parent cannot be written.
+    """
+    require_writable(path.parent)
+    sibling = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(sibling)
+    try:
+        yield sibling
+        if sibling.is_dir() and path.is_dir():
+            _remove(path)
+        os.replace(sibling, path)
+    finally:
+        _remove(sibling)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,274 @@
+"""From a trained model and conditions to showers, in batches, reproducibly.
+
+Every shower has a seed of its own, from which its noise is drawn; a shower therefore does not
+depend on the batch in which it is made. Outside the range in which the model was trained a request
+is refused, unless the caller insists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge import __version__
+from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
+from caloforge.detector.detector import Detector, load_detector
+from caloforge.errors import RequestError
+from caloforge.learn.checkpoint import Model, ValidRange, load_model
+from caloforge.learn.condition import conditions
+from caloforge.learn.memory import keep_freed_memory
+from caloforge.learn.models.diffusion import SAMPLERS, sample
+from caloforge.learn.preprocess import Scaled
+from caloforge.files import atomic_path, require_writable
+from caloforge.progress import progress
+from caloforge.showers.formats import DIALECTS, open_showers, read_showers, write_showers
+from caloforge.showers.native import ShowerWriter
+from caloforge.showers.showers import Showers, concatenate
+from caloforge.simulate.beam import Beam, Primaries, event_seeds
+
+__all__ = ["STEPS", "Generator", "check_range", "generate_file"]
+
+STEPS = 8
+SAMPLER = "heun"
+TOLERANCE = 1e-3  # Of the valid range, so that 1 GeV is 1 GeV in float32 too.
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained model, ready to generate; `name` is what it was opened by."""
+
+    model: Model
+    name: str
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path, device: str = "auto") -> Generator:
+        """Open a shipped model by name or a checkpoint folder; `device` as torch names it.
+
+        Raises `RequestError` when there is no such model or device.
+        """
+        model = load_model(name_or_folder)
+        where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            model.network.to(where)
+            model.scale.to(where)
+        except (RuntimeError, AssertionError) as error:
+            raise RequestError(f"device '{where}' cannot be used: {error}") from None
+        return cls(model, str(name_or_folder))
+
+    def generate(
+        self,
+        detector: str | Path | Detector,
+        energy: ArrayLike,
+        theta: ArrayLike = np.pi / 2,
+        phi: ArrayLike = 0.0,
+        n: int = 1,
+        *,
+        pdg: ArrayLike = 11,
+        seed: int = 0,
+        steps: int = STEPS,
+        batch: int = 128,
+        extrapolate: bool = False,
+    ) -> Showers:
+        """Generate n showers.
+
+        energy in MeV, theta and phi in rad, pdg: one value for all or (n,) each. The same seed
+        gives the same showers, whatever `batch`. `leakage` is not modelled and is 0.
+        Raises `RequestError` outside the valid range, unless `extrapolate`.
+        """
+        shaped = [np.broadcast_to(np.asarray(v), (n,)) for v in (energy, theta, phi, pdg)]
+        primaries = Primaries(*shaped, event_seeds(seed, 0, n))
+        which = detector if isinstance(detector, Detector) else load_detector(detector)
+        parts = self.stream(which, primaries, steps=steps, batch=batch, extrapolate=extrapolate)
+        return concatenate(list(parts))
+
+    def stream(
+        self,
+        detector: Detector,
+        primaries: Primaries,
+        *,
+        steps: int = STEPS,
+        sampler: str = SAMPLER,
+        batch: int = 128,
+        extrapolate: bool = False,
+    ) -> Iterator[Showers]:
+        """Check the request at once, then yield the showers of `primaries` batch by batch.
+
+        Raises `RequestError` like `generate`, and for a mesh that the model does not know.
+        """
+        if steps < 1 or batch < 1:
+            raise RequestError("the numbers of steps and of showers a batch must be at least 1")
+        if sampler not in SAMPLERS:
+            raise RequestError(f"unknown sampler '{sampler}'; known are {', '.join(SAMPLERS)}")
+        shape = self.model.network.config.shape
+        if detector.mesh.shape != shape:
+            raise RequestError(
+                f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the model, "
+                f"which knows {shape}; use a mesh of that shape or train a model for yours"
+            )
+        if not extrapolate:
+            check_range(self.model.valid, detector, primaries)
+        keep_freed_memory()
+        provenance = {
+            "caloforge": __version__, "engine": "model", "model": self.name,
+            "steps": steps, "sampler": sampler, "extrapolate": extrapolate,
+        }  # fmt: skip
+        return (
+            self._draw(detector, primaries[start : start + batch], steps, sampler, provenance)
+            for start in range(0, len(primaries), batch)
+        )
+
+    @torch.inference_mode()
+    def _draw(
+        self, detector: Detector, primaries: Primaries, steps: int, sampler: str,
+        provenance: dict[str, object],
+    ) -> Showers:  # fmt: skip
+        device = next(self.model.network.parameters()).device
+        number = np.zeros(len(primaries), np.int64)
+        given = conditions(
+            [detector], number, primaries.energy, primaries.theta, primaries.pdg
+        ).to(device)
+        noise = self._noise(primaries.seed, device)
+        drawn = sample(self.model.network, noise, given, steps, sampler)
+        voxels = self.model.scale.inverse(drawn, given).cpu().numpy()
+        return Showers.from_dense(
+            voxels, mesh=detector.mesh, energy=primaries.energy, theta=primaries.theta,
+            phi=primaries.phi, pdg=primaries.pdg, seed=primaries.seed, detector=detector,
+            provenance=provenance,
+        )  # fmt: skip
+
+    def _noise(self, seeds: NDArray[np.uint64], device: torch.device) -> Scaled:
+        shape = self.model.network.config.shape
+        energies, cells = 1 + shape[2], int(np.prod(shape))
+        draws = [
+            torch.randn(energies + cells, generator=torch.Generator().manual_seed(int(s >> 1)))
+            for s in seeds.astype(object)
+        ]
+        noise = torch.stack(draws).to(device)
+        return Scaled(noise[:, energies:].reshape(-1, *shape), noise[:, :energies])
+
+
+def check_range(valid: ValidRange, detector: Detector, primaries: Primaries) -> None:
+    """Refuse primaries or a detector outside the range in which a model was trained.
+
+    Raises `RequestError` that names the quantity, the range and the way out.
+    """
+    quantities = (
+        ("energy", primaries.energy / 1e3, np.array(valid.energy_mev) / 1e3, "GeV"),
+        ("theta", primaries.theta, np.array(valid.theta), "rad"),
+    )
+    for name, values, (low, high), unit in quantities:
+        if values.min() < low * (1 - TOLERANCE) or values.max() > high * (1 + TOLERANCE):
+            raise RequestError(
+                f"{name} {values.min():.4g} to {values.max():.4g} {unit} is outside the trained "
+                f"range, {low:.4g} to {high:.4g} {unit}; stay inside or add --extrapolate"
+            )
+    unknown = sorted(set(np.unique(primaries.pdg).tolist()) - set(valid.pdg))
+    if unknown:
+        raise RequestError(
+            f"the model was not trained on particles with PDG code {unknown[0]}; "
+            f"it knows {', '.join(map(str, valid.pdg))}; or add --extrapolate"
+        )
+    _check_detector(valid, detector)
+
+
+def _check_detector(valid: ValidRange, detector: Detector) -> None:
+    """A detector that was not trained on must lie among those that were, in every descriptor."""
+    if detector.name in valid.detectors:
+        return
+    numbers = descriptors(detector)
+    for name, value, (low, high) in zip(DESCRIPTOR_NAMES, numbers, valid.descriptors, strict=True):
+        margin = 0.05 * (high - low) + 1e-6
+        if not low - margin <= value <= high + margin:
+            raise RequestError(
+                f"'{detector.name}' is unlike every detector the model was trained on: {name} is "
+                f"{value:.3g}, trained {low:.3g} to {high:.3g}; train on it or add --extrapolate"
+            )
+
+
+def generate_file(
+    model: str | Path,
+    out: Path,
+    *,
+    detector: str | None = None,
+    n: int | None = None,
+    beam: Beam | None = None,
+    like: Path | None = None,
+    seed: int = 0,
+    steps: int = STEPS,
+    batch: int = 128,
+    extrapolate: bool = False,
+    dialect: str = "native",
+    device: str = "auto",
+    command: str = "",
+) -> dict[str, Any]:
+    """Generate showers into a file, streamed; returns showers, seconds and showers per second.
+
+    The primaries come from `beam`, or from the file `like` (the first n of it, in its order, or all
+    of it over and over when n is larger). Raises `RequestError` for what cannot be generated or
+    written; then there is no file.
+    """
+    if dialect not in DIALECTS:
+        raise RequestError(f"unknown dialect '{dialect}'; known are {', '.join(DIALECTS)}")
+    require_writable(out.absolute().parent)
+    generator = Generator.load(model, device)
+    which, primaries = _request(detector, n, beam, like, seed)
+    drawn = generator.stream(which, primaries, steps=steps, batch=batch, extrapolate=extrapolate)
+    began = time.perf_counter()
+    with atomic_path(out) as sibling:
+        _write(drawn, which, len(primaries), sibling, {"seed": seed, "command": command})
+        seconds = time.perf_counter() - began
+        if dialect != "native":
+            _rewrite(sibling, dialect)
+    rate = len(primaries) / seconds
+    return {"file": str(out), "showers": len(primaries), "seconds": round(seconds, 3),
+            "showers_per_second": round(rate, 2)}  # fmt: skip
+
+
+def _request(
+    detector: str | None, n: int | None, beam: Beam | None, like: Path | None, seed: int
+) -> tuple[Detector, Primaries]:
+    """Settle the detector and the primaries."""
+    if n is not None and n < 1:
+        raise RequestError("the number of showers must be at least 1")
+    if like is None:
+        if detector is None:
+            raise RequestError("name a detector with --detector, or a file with --like")
+        return load_detector(detector), (beam or Beam()).primaries(seed, 0, n or 100)
+    reference = read_showers(like)
+    which = load_detector(detector) if detector else reference.detector
+    if which is None:
+        raise RequestError(f"'{like}' does not say its detector; name it with --detector")
+    wanted = n or len(reference)
+    return which, Primaries.like(reference[np.arange(wanted) % len(reference)], seed)
+
+
+def _write(
+    drawn: Iterator[Showers], detector: Detector, n: int, path: Path, provenance: dict[str, Any]
+) -> None:
+    first = next(drawn)
+    noted = first.provenance | provenance
+    with (
+        progress("generate", n, "showers") as advance,
+        ShowerWriter(path, detector.mesh, detector, noted) as writer,
+    ):
+        writer.append(first)
+        advance(len(first))
+        for showers in drawn:
+            writer.append(showers)
+            advance(len(showers))
+
+
+def _rewrite(path: Path, dialect: str) -> None:
+    """Replace a native file by the same showers in another dialect."""
+    source = open_showers(path)
+    try:
+        write_showers(source, path, dialect)
+    finally:
+        source.close()

@@ -1,0 +1,1 @@
+"""Learning: preprocessing, conditions, tokens, models, the training loop and checkpoints."""

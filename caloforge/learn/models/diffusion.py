@@ -1,0 +1,233 @@
+r"""A diffusion transformer for showers, trained by flow matching.
+
+*Flow matching* (Lipman et al., arXiv:2210.02747): with data :math:`x_1`, Gaussian noise
+:math:`\epsilon` and a level :math:`t` from 0 (noise) to 1 (data),
+:math:`x_t = t x_1 + (1 - t) \epsilon`, and the field :math:`v = x_1 - \epsilon` is learned. The
+network predicts the data, and the loss is taken on the field (Li and He, arXiv:2511.13720): a patch
+has more voxels than the network is wide, and noise cannot pass through where a shower can.
+
+*A level for each part.* The energies (total and layers) and each voxel token carry a level of their
+own. A shower is drawn in two stages by the same network: the energies with the voxels left at noise,
+then the voxels with the energies given. Both stages are trained together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.learn.blocks import Block, modulate
+from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.preprocess import Scaled
+from caloforge.learn.tokens import Patches, fourier, positions
+
+__all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "euler", "flow_loss", "heun",
+           "sample"]  # fmt: skip
+
+CLOSEST = 0.05  # The field is x_1 - x_t over 1 - t; no closer to t = 1 than this.
+ENERGY_SHARE = 0.25  # Share of a batch that trains the first stage.
+POSITION = 8
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Shape of the network: mesh and patch in cells (r, phi, z), width, depth and heads."""
+
+    shape: tuple[int, int, int]
+    patch: tuple[int, int, int]
+    width: int
+    depth: int
+    heads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DiffusionConfig:
+        """Undo `to_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+# Patch (0, 0, p): all cells of p layers. One dial sets tokens and width together.
+SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "micro": dict(patch=(0, 0, 5), width=32, depth=2, heads=2),
+        "tiny": dict(patch=(0, 0, 1), width=128, depth=4, heads=4),
+        "small": dict(patch=(0, 0, 1), width=160, depth=6, heads=5),
+        "base": dict(patch=(3, 4, 3), width=256, depth=8, heads=8),
+        "large": dict(patch=(3, 4, 3), width=384, depth=12, heads=12),
+    }
+)
+
+
+def config_of(size: str, shape: tuple[int, int, int]) -> DiffusionConfig:
+    """Configuration of a named size on a mesh of `shape` cells."""
+    values = dict(SIZES[size])
+    patch = tuple(p or n for p, n in zip(values.pop("patch"), shape, strict=True))
+    return DiffusionConfig(shape=shape, patch=patch, **values)
+
+
+class DiffusionTransformer(nn.Module):
+    """Predicts the clean shower from a noisy one, its levels and its conditions."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patches = Patches(config.shape, config.patch)
+        d, cells, p_z = config.width, self.patches.cells, config.patch[2]
+        self.register_buffer("feature_mean", torch.zeros(len(FEATURE_NAMES)))
+        self.register_buffer("feature_spread", torch.ones(len(FEATURE_NAMES)))
+        self.embed_voxels = nn.Linear(cells, d)
+        self.embed_maps = nn.Linear(2 * cells, d)
+        self.embed_layers = nn.Linear(p_z, d)
+        self.embed_total = nn.Linear(1, d)
+        self.embed_position = nn.Linear(6 * POSITION, d)
+        self.embed_level = nn.Linear(2 * POSITION, d)
+        self.condition = nn.Sequential(
+            nn.Linear(len(FEATURE_NAMES) + 4 * POSITION, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
+        )
+        self.modulation = nn.Linear(d, 6 * d)
+        self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.last_modulation = nn.Linear(d, 2 * d)
+        self.head_voxels = nn.Linear(d, cells)
+        self.head_layers = nn.Linear(d, p_z)
+        self.head_total = nn.Linear(d, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as the identity: every gate and every head at zero (adaLN-Zero)."""
+        for layer in (self.modulation, self.last_modulation, self.head_voxels, self.head_layers,
+                      self.head_total):  # fmt: skip
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.table)
+
+    def fit_features(self, features: Tensor) -> None:
+        """Fit the scale of the condition's features to features (N, F)."""
+        spread = features.std(0)
+        self.feature_mean.copy_(features.mean(0))
+        self.feature_spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
+
+    def forward(
+        self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
+    ) -> Scaled:
+        """Predict the clean shower.
+
+        noisy: voxels (B, R, PHI, Z) and energies (B, 1 + Z); level_voxels (B, T) and level_energies
+        (B,) from 0 (noise) to 1 (clean).
+        """
+        g_r, g_phi, g_z = self.patches.grid
+        b, tokens = len(noisy.voxels), self.patches.tokens
+        features = (given.features - self.feature_mean) / self.feature_spread  # (B, F)
+        levels = torch.stack([level_voxels.mean(1), level_energies], dim=1)  # (B, 2)
+        code = fourier(levels, POSITION, 4.0, 0.1).flatten(1)  # (B, 4 P)
+        c = self.condition(torch.cat([features, code], dim=1))  # (B, D)
+
+        slabs = noisy.energies[:, 1:].reshape(b, g_z, -1)  # (B, Gz, pz)
+        layers = self.embed_layers(slabs)[:, None, None].expand(-1, g_r, g_phi, -1, -1)
+        maps = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
+        x = (
+            self.embed_voxels(self.patches.cut(noisy.voxels))
+            + self.embed_maps((maps + 0.05).log())
+            + self.embed_position(positions(self.patches, given.pitch, POSITION))
+            + self.embed_level(fourier(level_voxels, POSITION, 4.0, 0.1))
+            + layers.reshape(b, tokens, -1)
+        )  # (B, T, D)
+        total = self.embed_total(noisy.energies[:, :1])[:, None]  # (B, 1, D)
+        x = torch.cat([total, x], dim=1)  # (B, 1 + T, D)
+
+        modulation = self.modulation(c).reshape(b, 6, -1)
+        for block in self.blocks:
+            x = block(x, modulation)
+        x = modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1))
+
+        voxels = self.patches.join(self.head_voxels(x[:, 1:]))  # (B, R, PHI, Z)
+        slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
+        energies = torch.cat([self.head_total(x[:, 0]), self.head_layers(slab).flatten(1)], dim=1)
+        return Scaled(voxels, energies)
+
+
+def flow_loss(
+    network: DiffusionTransformer, clean: Scaled, given: Conditions, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Flow-matching loss of both stages: (energies, voxels), mean squared error of the field.
+
+    The first `ENERGY_SHARE` of the batch trains the energies with the voxels at noise; the rest
+    trains the voxels with the energies given.
+    """
+    b, device = len(clean.energies), clean.energies.device
+    first = torch.arange(b, device=device) < round(b * ENERGY_SHARE)
+    t = torch.sigmoid(_normal(draw, (b,), device) - 0.4)  # logit-normal, arXiv:2403.03206
+    level_e = torch.where(first, t, torch.ones_like(t))
+    level_v = torch.where(first, torch.zeros_like(t), t)
+    noise = Scaled(_normal(draw, clean.voxels.shape, device),
+                   _normal(draw, clean.energies.shape, device))  # fmt: skip
+    noisy = Scaled(
+        torch.lerp(noise.voxels, clean.voxels, level_v[:, None, None, None]),
+        torch.lerp(noise.energies, clean.energies, level_e[:, None]),
+    )
+    tokens = level_v[:, None].expand(-1, network.patches.tokens)
+    guess = network(noisy, tokens, level_e, given)
+    weight = (1 - t).clamp(min=CLOSEST) ** -2
+    voxels = (guess.voxels - clean.voxels).square().mean(dim=(1, 2, 3)) * weight
+    energies = (guess.energies - clean.energies).square().mean(dim=1) * weight
+    return energies[first].mean(), voxels[~first].mean()
+
+
+def _normal(draw: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=draw).to(device, non_blocking=True)
+
+
+def euler(field: Field, x: Tensor, levels: Tensor) -> Tensor:
+    """Integrate dx/dt = field(x, t) over the levels (K + 1,) with Euler's method, K calls."""
+    for t, s in zip(levels[:-1], levels[1:], strict=True):
+        x = x + (s - t) * field(x, t)
+    return x
+
+
+def heun(field: Field, x: Tensor, levels: Tensor) -> Tensor:
+    """Integrate dx/dt = field(x, t) with Heun's method; the last step is Euler's, 2K - 1 calls."""
+    for t, s in zip(levels[:-2], levels[1:-1], strict=True):
+        slope = field(x, t)
+        ahead = field(x + (s - t) * slope, s)
+        x = x + (s - t) * (slope + ahead) / 2
+    return x + (levels[-1] - levels[-2]) * field(x, levels[-2])
+
+
+SAMPLERS: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"euler": euler, "heun": heun}
+)
+
+
+def sample(
+    network: DiffusionTransformer, noise: Scaled, given: Conditions, steps: int, sampler: str
+) -> Scaled:
+    """Draw showers from noise: energies first, then voxels, `steps` steps each."""
+    integrate = SAMPLERS[sampler]
+    levels = torch.linspace(0.0, 1.0, steps + 1, device=noise.voxels.device)
+    b, tokens = given.showers, network.patches.tokens
+
+    def toward(guess: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return (guess - x) / (1 - t).clamp(min=1e-4)
+
+    def field_energies(x: Tensor, t: Tensor) -> Tensor:
+        guess = network(Scaled(noise.voxels, x), t.new_zeros(b, tokens), t.expand(b), given)
+        return toward(guess.energies, x, t)
+
+    energies = integrate(field_energies, noise.energies, levels)
+
+    def field_voxels(x: Tensor, t: Tensor) -> Tensor:
+        guess = network(Scaled(x, energies), t.expand(b, tokens), t.new_ones(b), given)
+        return toward(guess.voxels, x, t)
+
+    return Scaled(integrate(field_voxels, noise.voxels, levels), energies)

@@ -1,0 +1,158 @@
+r"""From voxels in MeV to numbers that a network likes, and back: fitted, invertible, in the checkpoint.
+
+A shower is taken apart into three pieces, each put back by construction so that energy closes:
+
+- the total: :math:`u = \ln((E_{vis} + c)/E_{inc})`;
+- the layers: :math:`u_z = \ln((e_z + c)/E_{inc})`, of which only the shares are used on the way
+  back, the layers adding up to the total;
+- the voxels: :math:`\ln(E/E_{cut})`, of which only the shares within a layer are used, the voxels
+  adding up to their layer. An empty voxel sits at `EMPTY`, below every filled one.
+
+c is a tenth of what a minimum-ionising particle leaves in one active layer. Total and layers are
+then whitened with a mean and a spread that depend on the conditions, given by a small network
+fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
+doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.learn.condition import FEATURE_NAMES, Conditions
+
+__all__ = ["CUT_MEV", "ConditionalScale", "Scaled", "ShowerScale"]
+
+CUT_MEV = 5e-4
+EMPTY = -2.0
+_LOSS = FEATURE_NAMES.index("log_active_loss_mev")
+
+
+class Scaled(NamedTuple):
+    """A batch as the model sees it: voxels (B, R, PHI, Z) and energies (B, 1 + Z), no unit.
+
+    `energies` holds the total first, then the layers from the entrance on.
+    """
+
+    voxels: Tensor
+    energies: Tensor
+
+
+class ConditionalScale(nn.Module):
+    """Whitens K quantities with a mean and a spread that depend on F features."""
+
+    def __init__(self, features: int, quantities: int, width: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(features))
+        self.register_buffer("unit", torch.ones(features))
+        self.net = nn.Sequential(
+            nn.Linear(features, width), nn.SiLU(),
+            nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, 2 * quantities),
+        )  # fmt: skip
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, K) and logarithm of the spread (B, K) at features (B, F)."""
+        mean, log_spread = self.net((features - self.offset) / self.unit).chunk(2, dim=-1)
+        return mean, log_spread.clamp(-6.0, 3.0)
+
+    def forward(self, values: Tensor, features: Tensor) -> Tensor:
+        """Whiten values (B, K)."""
+        mean, log_spread = self.moments(features)
+        return (values - mean) * torch.exp(-log_spread)
+
+    def inverse(self, white: Tensor, features: Tensor) -> Tensor:
+        """Undo `forward`: values (B, K) from white (B, K)."""
+        mean, log_spread = self.moments(features)
+        return mean + white * torch.exp(log_spread)
+
+    def fit(self, values: Tensor, features: Tensor, steps: int = 2000, seed: int = 0) -> float:
+        """Fit to values (N, K) at features (N, F); returns the final negative log likelihood."""
+        spread = features.std(0)
+        self.offset.copy_(features.mean(0))
+        self.unit.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.copy_(torch.cat([values.mean(0), values.std(0).clamp(min=1e-3).log()]))
+        draw = torch.Generator().manual_seed(seed)
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=3e-3, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        loss = torch.zeros(())
+        for _ in range(steps):
+            rows = torch.randint(len(values), (min(512, len(values)),), generator=draw)
+            mean, log_spread = self.moments(features[rows])
+            pull = (values[rows] - mean) * torch.exp(-log_spread)
+            loss = (0.5 * pull.square() + log_spread).mean()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+        return float(loss.detach())
+
+
+class ShowerScale(nn.Module):
+    """The whole preprocessing of showers on a mesh of `shape` cells; see the module."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.energies = ConditionalScale(len(FEATURE_NAMES), 1 + shape[2])
+        self.register_buffer("voxel_mean", torch.zeros(()))
+        self.register_buffer("voxel_spread", torch.ones(()))
+        self.requires_grad_(False)
+
+    def fit(self, voxels: Tensor, conditions: Conditions, steps: int = 2000, seed: int = 0) -> float:
+        """Fit to voxels (N, R, PHI, Z) in MeV; returns the likelihood loss of the energies."""
+        levels = _levels(voxels)
+        self.voxel_mean.copy_(levels.mean())
+        self.voxel_spread.copy_(levels.std().clamp(min=1e-3))
+        self.requires_grad_(True)
+        raw = self._raw_energies(voxels, conditions)
+        loss = self.energies.fit(raw, conditions.features, steps, seed)
+        self.requires_grad_(False)
+        return loss
+
+    def forward(self, voxels: Tensor, conditions: Conditions) -> Scaled:
+        """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty."""
+        white = self.energies(self._raw_energies(voxels, conditions), conditions.features)
+        return Scaled((_levels(voxels) - self.voxel_mean) / self.voxel_spread, white)
+
+    def inverse(self, scaled: Scaled, conditions: Conditions) -> Tensor:
+        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total."""
+        layers = self.layer_energies(scaled.energies, conditions)
+        levels = scaled.voxels * self.voxel_spread + self.voxel_mean
+        filled = levels > EMPTY / 2
+        # A layer that has energy but no filled voxel gives it to its likeliest one.
+        best = levels.amax(dim=(1, 2), keepdim=True)
+        filled = filled | ((levels == best) & (layers > CUT_MEV)[:, None, None, :])
+        weights = torch.where(filled, levels.clamp(0.0, 18.0).exp(), torch.zeros_like(levels))
+        total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        return weights * (layers[:, None, None, :] / total)
+
+    def layer_energies(self, white: Tensor, conditions: Conditions) -> Tensor:
+        """Energy (B, Z) in MeV of each layer from whitened energies (B, 1 + Z)."""
+        raw = self.energies.inverse(white, conditions.features).clamp(-30.0, 1.0)
+        offset = _offset(conditions)[:, None]
+        mev = (raw.exp() * conditions.energy[:, None] - offset).clamp(min=0.0)
+        total, layers = mev[:, :1], mev[:, 1:]
+        return layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
+
+    def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
+        layers = voxels.sum(dim=(1, 2))
+        both = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1)
+        return ((both + _offset(conditions)[:, None]) / conditions.energy[:, None]).log()
+
+
+def _levels(voxels: Tensor) -> Tensor:
+    """Logarithm of the energy in units of the cut; `EMPTY` for voxels below it."""
+    return torch.where(voxels >= CUT_MEV, (voxels / CUT_MEV).clamp(min=1.0).log(), EMPTY)
+
+
+def _offset(conditions: Conditions) -> Tensor:
+    """A tenth of a minimum-ionising particle's loss in an active layer (B,), in MeV."""
+    return 0.1 * conditions.features[:, _LOSS].exp()

@@ -1,0 +1,93 @@
+"""A training run as one readable TOML file, validated strictly."""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from caloforge.errors import RequestError
+
+__all__ = ["Recipe", "load_recipe"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Recipe(BaseModel):
+    """What to train, on what, and how long.
+
+    data: paths or glob patterns of shower files, relative to the working directory; size: one of
+    the sizes of the model; steps, batch, warmup: optimiser steps, showers a step, steps of linear
+    warm-up; decay: share of the steps, at the end, in which the learning rate falls to zero;
+    learning_rate, weight_decay: of AdamW; ema: decay of the averaged weights a step; clip: largest
+    gradient norm; scale_steps: steps of the fit of the preprocessing; precision: one of Fabric's or
+    ``auto`` (bfloat16 on a GPU, 32 bits on a CPU); validate_every: steps between validation
+    losses; checkpoint_minutes: minutes between checkpoints.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["diffusion"] = "diffusion"
+    size: Literal["micro", "tiny", "small", "base", "large"] = "tiny"
+    data: list[str] = Field(min_length=1)
+    steps: int = Field(ge=1)
+    batch: int = Field(default=64, ge=2)
+    learning_rate: Positive = 1e-3
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: int = Field(default=200, ge=0)
+    decay: float = Field(default=0.3, ge=0, le=1)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    clip: Positive = 1.0
+    scale_steps: int = Field(default=2000, ge=1)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_minutes: Positive = 3.0
+    seed: int = Field(default=0, ge=0)
+
+    def files(self) -> list[Path]:
+        """Return the data files; raises `RequestError` for a pattern that matches none."""
+        found: list[Path] = []
+        for pattern in self.data:
+            matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+            if not matches:
+                raise RequestError(f"no file matches '{pattern}'; correct 'data' in the recipe")
+            found += [Path(match) for match in matches]
+        return found
+
+
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply changes such as ``steps=100`` (TOML values).
+
+    Raises `RequestError` for a missing file, an unknown key or a value out of range.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError:
+        raise RequestError(f"there is no recipe '{path}'; correct the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"recipe '{path}' is no valid TOML: {error}") from None
+    values |= dict(_change(text) for text in changes)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Recipe.model_fields)
+            raise RequestError(f"recipe '{path}': unknown key '{key}'; known: {known}") from None
+        raise RequestError(f"recipe '{path}': '{key}': {first['msg'].lower()}") from None
+
+
+def _change(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise RequestError(f"'--set {text}' is not of the form key=value")
+    try:
+        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()

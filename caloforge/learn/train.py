@@ -1,0 +1,312 @@
+"""The training loop: one for every model, on CPU and GPU, in slices that stop and resume anywhere.
+
+Everything random at a step is a function of (seed, step): the batch, the mirror, the noise. A run
+that is stopped and resumed therefore follows the curve of one that was not. The loop stands on
+Lightning Fabric for devices and precision. The learning rate rises, stays, and falls to zero over
+the last part of the run (warmup-stable-decay, arXiv:2404.06395); the weights that are kept are
+their exponential moving average.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from caloforge import __version__
+from caloforge.detector.descriptors import descriptors
+from caloforge.errors import RequestError, WorkError
+from caloforge.files import atomic_path, require_writable
+from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model, save_model
+from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.memory import keep_freed_memory
+from caloforge.learn.models.diffusion import DiffusionTransformer, config_of, flow_loss
+from caloforge.learn.preprocess import ShowerScale
+from caloforge.learn.recipe import Recipe
+from caloforge.progress import progress
+from caloforge.showers.dataset import Sample, ShowerStream
+
+__all__ = ["Summary", "learning_rate", "train"]
+
+STATE = Path("resume") / "state.pt"
+MAY_CHANGE = {"steps", "checkpoint_minutes", "validate_every", "precision", "data"}
+FIT_SHOWERS = 20_000  # Enough to fit the preprocessing; more would only take memory.
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went: steps done, seconds, showers per second, last losses, the folder."""
+
+    step: int
+    steps: int
+    seconds: float
+    showers_per_second: float
+    loss: float
+    validation_loss: float | None
+    out: Path
+
+
+@dataclass
+class _Run:
+    """The state of a run between two steps."""
+
+    recipe: Recipe
+    out: Path
+    stream: ShowerStream
+    validation: ShowerStream
+    fabric: Fabric
+    network: Any  # the trained network, wrapped by Fabric
+    optimiser: Any
+    model: Model  # with the averaged weights
+    step: int = 0
+    seconds: float = 0.0
+    loss: float = float("nan")
+    validation_loss: float | None = None
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False, minutes: float | None = None) -> Summary:
+    """Train as the recipe says, into the checkpoint folder `out`.
+
+    `minutes` ends this slice early, ready to be resumed. Raises `RequestError` if `out` holds
+    another run, cannot be written, or the data do not serve; `WorkError` if the loss diverges.
+    """
+    keep_freed_memory()
+    files = recipe.files()
+    stream = ShowerStream(files, batch=recipe.batch, seed=recipe.seed)
+    validation = ShowerStream(files, split="validation", batch=1, seed=recipe.seed)
+    _claim_folder(recipe, out, resume)
+    run = _begin(recipe, out, stream, validation)
+    if (out / STATE).is_file():
+        _restore(run)
+    _trim_log(out, run.step)
+    return _loop(run, minutes)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
+    warm = min(1.0, (step + 1) / max(recipe.warmup, 1))
+    falling = recipe.decay * recipe.steps
+    cool = min(1.0, (recipe.steps - step) / falling) if falling else 1.0
+    return recipe.learning_rate * warm * cool
+
+
+def _claim_folder(recipe: Recipe, out: Path, resume: bool) -> None:
+    """Note the recipe in `out`; a run that is there already must be the same one."""
+    require_writable(out)
+    noted = out / "recipe.json"
+    if noted.is_file():
+        if not resume:
+            raise RequestError(f"'{out}' holds a run; add --resume, or choose another folder")
+        before = json.loads(noted.read_text("utf-8"))
+        for key, value in recipe.model_dump(mode="json").items():
+            if key not in MAY_CHANGE and before.get(key) != value:
+                raise RequestError(f"'{out}' was begun with {key} = {before.get(key)!r}; keep it")
+    with atomic_path(noted) as path:
+        path.write_text(recipe.model_dump_json(indent=1) + "\n", "utf-8")
+
+
+def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerStream) -> _Run:
+    torch.manual_seed(recipe.seed)
+    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
+    network = DiffusionTransformer(config_of(recipe.size, stream.detectors[0].mesh.shape))
+    if (out / "config.json").is_file():
+        begun = load_model(out)
+        scale, valid = begun.scale, begun.valid
+        network.load_state_dict(begun.network.state_dict())
+    else:
+        scale, valid = _fit(recipe, stream, network)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
+    model = Model(fabric.to_device(averaged), fabric.to_device(scale), valid, notes)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
+        betas=(0.9, 0.98),
+    )  # fmt: skip
+    wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
+    return _Run(recipe, out, stream, validation, fabric, wrapped, wrapped_optimiser, model)
+
+
+def _precision(recipe: Recipe) -> Any:
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
+
+
+def _fit(
+    recipe: Recipe, stream: ShowerStream, network: DiffusionTransformer
+) -> tuple[ShowerScale, ValidRange]:
+    """Fit the preprocessing and the features' scale on (a part of) the training split."""
+    parts: list[Sample] = []
+    for sample in stream.all():
+        parts.append(sample)
+        if sum(map(len, parts)) >= FIT_SHOWERS:
+            break
+    given = [_conditions(stream, part) for part in parts]
+    joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
+    voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
+    scale = ShowerScale(network.config.shape)
+    scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
+    network.fit_features(joined.features)
+    return scale, _valid_range(stream, parts)
+
+
+def _valid_range(stream: ShowerStream, parts: list[Sample]) -> ValidRange:
+    energy = np.concatenate([part.energy for part in parts])
+    theta = np.concatenate([part.theta for part in parts])
+    table = torch.stack([torch.from_numpy(descriptors(d)) for d in stream.detectors])
+    return ValidRange(
+        energy_mev=(float(energy.min()), float(energy.max())),
+        theta=(float(theta.min()), float(theta.max())),
+        pdg=tuple(sorted({int(p) for part in parts for p in part.pdg})),
+        detectors=tuple(sorted({d.name for d in stream.detectors})),
+        descriptors=descriptor_range(table),
+    )
+
+
+def _conditions(stream: ShowerStream, sample: Sample) -> Conditions:
+    return conditions(stream.detectors, sample.detector, sample.energy, sample.theta, sample.pdg)
+
+
+def _loop(run: _Run, minutes: float | None) -> Summary:
+    recipe = run.recipe
+    began = saved = time.monotonic()
+    first, spent = run.step, run.seconds
+    deadline = began + 60 * minutes if minutes else float("inf")
+    with progress("train", recipe.steps, "steps", run.step) as advance:
+        batches = _prefetched(run)
+        try:
+            while run.step < recipe.steps and time.monotonic() < deadline:
+                _step(run, *next(batches))
+                run.seconds = spent + time.monotonic() - began
+                advance(1)
+                if time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
+                    _save(run)
+                    saved = time.monotonic()
+        finally:
+            batches.close()
+            if run.step > first:
+                _save(run)
+    rate = (run.step - first) * recipe.batch / max(time.monotonic() - began, 1e-9)
+    return Summary(run.step, recipe.steps, run.seconds, rate, run.loss, run.validation_loss, run.out)
+
+
+def _prefetched(run: _Run) -> Generator[tuple[Tensor, Conditions]]:
+    """Yield the batches from the run's step on, each prepared while the one before is learned."""
+    source = enumerate(run.stream.batches(run.step), run.step)
+
+    def prepare() -> tuple[Tensor, Conditions]:
+        step, sample = next(source)
+        flipped = np.random.default_rng([run.recipe.seed, step]).random(len(sample)) < 0.5
+        voxels = np.where(flipped[:, None, None, None], sample.voxels[:, :, ::-1], sample.voxels)
+        return torch.from_numpy(voxels), _conditions(run.stream, sample)
+
+    with ThreadPoolExecutor(1) as worker:
+        ahead = worker.submit(prepare)
+        while True:
+            batch, ahead = ahead.result(), worker.submit(prepare)
+            yield batch
+
+
+def _step(run: _Run, voxels: Tensor, given: Conditions) -> None:
+    recipe, fabric, device = run.recipe, run.fabric, run.fabric.device
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(recipe, run.step)
+    given = given.to(device)
+    clean = run.model.scale(voxels.to(device), given)
+    energies, filled = flow_loss(run.network, clean, given, _noise_at(recipe.seed, run.step))
+    loss = energies + filled
+    fabric.backward(loss)
+    fabric.clip_gradients(run.network, run.optimiser, max_norm=recipe.clip)
+    run.optimiser.step()
+    run.optimiser.zero_grad()
+    run.step += 1
+    _average(run)
+    run.loss = float(loss.detach())
+    if not np.isfinite(run.loss):
+        raise WorkError(f"the loss diverged at step {run.step}; lower learning_rate and resume")
+    losses = {"loss": run.loss, "energies": float(energies.detach()), "voxels": float(filled.detach())}
+    _record(run, losses)
+
+
+def _noise_at(seed: int, step: int) -> torch.Generator:
+    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@torch.no_grad()
+def _average(run: _Run) -> None:
+    """Move the averaged weights; early on they follow faster, or they would remember the start."""
+    decay = min(run.recipe.ema, (1 + run.step) / (10 + run.step))
+    trained, averaged = run.network.module.parameters(), run.model.network.parameters()
+    torch._foreach_lerp_(list(averaged), list(trained), 1 - decay)
+
+
+def _record(run: _Run, losses: dict[str, float]) -> None:
+    """Append a line to metrics.jsonl, with the validation loss where it is due."""
+    line: dict[str, Any] = {"step": run.step, **losses, "seconds": round(run.seconds, 2)}
+    if run.step % run.recipe.validate_every == 0 or run.step == run.recipe.steps:
+        run.validation_loss = line["validation"] = _validate(run)
+    with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+@torch.no_grad()
+def _validate(run: _Run) -> float:
+    """Loss of the averaged weights on the validation split, always with the same noise."""
+    draw, device = _noise_at(run.recipe.seed, 2**31), run.fabric.device
+    total = count = 0.0
+    for sample in run.validation.all():
+        given = _conditions(run.validation, sample).to(device)
+        clean = run.model.scale(torch.from_numpy(sample.voxels).to(device), given)
+        losses = torch.stack(flow_loss(run.model.network, clean, given, draw)).nan_to_num()
+        total, count = total + float(losses.sum()) * len(sample), count + len(sample)
+    return total / count
+
+
+def _save(run: _Run) -> None:
+    """Write the checkpoint, and beside it what resuming needs; the state last."""
+    run.model.notes.update(
+        step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
+        validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
+    )  # fmt: skip
+    save_model(run.model, run.out)
+    state = {
+        "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
+        "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),
+        "averaged": run.model.network.state_dict(),
+    }  # fmt: skip
+    with atomic_path(run.out / STATE) as path:
+        torch.save(state, path)
+
+
+def _restore(run: _Run) -> None:
+    try:
+        state = torch.load(run.out / STATE, map_location=run.fabric.device, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise RequestError(f"'{run.out / STATE}' is damaged ({error}); begin anew") from None
+    run.network.module.load_state_dict(state["network"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    run.model.network.load_state_dict(state["averaged"])
+    run.step, run.seconds = state["step"], state["seconds"]
+    run.validation_loss = state["validation_loss"]
+
+
+def _trim_log(out: Path, step: int) -> None:
+    """Drop the lines of steps after the checkpoint: they will be done again."""
+    path = out / "metrics.jsonl"
+    if not path.is_file():
+        return
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    with atomic_path(path) as sibling:
+        sibling.write_text("".join(kept), "utf-8")

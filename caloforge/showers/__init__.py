@@ -1,0 +1,1 @@
+"""Showers in memory and on disk: the container, the file dialects and the training streams."""
