@@ -301,10 +301,16 @@ def validate(
 
     Example: caloforge validate geant4.h5 generated.h5 --out validation
     """
-    from caloforge.evaluate.report import validate_files
+    from contextlib import ExitStack, closing
 
-    result = validate_files(reference, generated, floor, out, seed=seed)
-    _answer(result, as_json, f"{result['verdict']}\nreport: {out / 'report.html'}")
+    from caloforge.evaluate.report import validate as compare
+    from caloforge.showers.formats import open_showers
+
+    with ExitStack() as stack:
+        paths = [reference, generated, *([floor] if floor else [])]
+        sources = [stack.enter_context(closing(open_showers(path))) for path in paths]
+        result = compare(*sources[:2], out, *sources[2:], seed=seed)
+    _answer(result, as_json, f"{result['verdict']['headline']}\nreport: {out / 'report.html'}")
 
 
 @app.command()

@@ -40,6 +40,7 @@ Layout = Literal["constrained"] | None
 # Okabe and Ito: blue, vermilion, bluish green, reddish purple, orange, sky blue.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK, _GRID = "#010203", "#c8c9ca"  # placeholders that no figure uses otherwise
+_KNOWN = 0.25  # relative error of a bin that may widen the ratio panel
 _WIDTH = 5.2  # inches: on a phone's 360 pixels text keeps its 11 pixels
 _STYLE: dict[str, Any] = {
     "font.size": 12, "axes.labelsize": 13, "xtick.labelsize": 11, "ytick.labelsize": 11,
@@ -188,9 +189,9 @@ def _draw_points(
 
 def _span(rows: Sequence[tuple[Array, Array]], own: Array, used: Array) -> float:
     """Half-height of the ratio panel: the smallest round one that holds the well-measured bins."""
-    good = [np.abs(v - 1)[used & (own < 0.15) & (e < 0.15)] for v, e in rows]
-    bands = [own[used & (own < 0.15)]]
-    largest = max([0.04, *(float(g.max()) for g in good + bands if g.size)])
+    known = used & (own < _KNOWN)
+    sizes = [own[known], *(np.abs(v - 1)[known & (e < _KNOWN)] for v, e in rows)]
+    largest = max((float(s.max()) for s in sizes if s.size), default=0.5)
     return next((s for s in (0.05, 0.1, 0.2, 0.3, 0.5) if s >= 1.1 * largest), 0.95)
 
 

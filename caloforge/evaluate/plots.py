@@ -60,10 +60,10 @@ def figures(samples: Sequence[Sample], bins: Sequence[tuple[EnergyBin, ...]]) ->
     yield from _profile_figures(samples)
     for name in ("z_mean", "z_width", "r_mean", "r_width", "phi_cos", "phi_cos2", "phi_link"):
         yield _quantity_figure(samples, QUANTITIES[name])
-    yield _layer_figure(samples)
     yield _spectrum_figure(samples)
     for name in ("hits", "hit_energy"):
         yield _quantity_figure(samples, QUANTITIES[name])
+    yield _layer_figure(samples)
     yield _average_figure(samples)
 
 
@@ -225,7 +225,7 @@ def _steps_drawing(
         positive = np.concatenate([c.value[c.value > 0] for c in curves])
         if log_y and positive.size:
             main.set_yscale("log")
-            main.set_ylim(positive.min() / 2, positive.max() * 6)
+            main.set_ylim(positive.min() / 2, positive.max() * 15)
         elif positive.size:
             main.set_ylim(0, 1.35 * positive.max())
         if log_x:

@@ -61,7 +61,7 @@ def validate(
         ]
         comparison = compare(*samples, seed=seed)
         warnings = _warnings(sources, samples)
-        verdict = judge(comparison, labels)
+        verdict = judge(comparison, labels, warned=bool(warnings))
         record = _record(comparison, verdict, warnings, seed, cut_mev)
         record["files"] = [
             _file(name, source, sample)
@@ -117,7 +117,7 @@ def _measured(source: ShowerSource, cut_mev: float, name: str) -> Observables:
 
 def _draw(samples: list[tuple[str, Observables]], comparison: Comparison) -> list[Figure]:
     drawn = []
-    with progress("drawing", 19, "figures") as advance:
+    with progress("drawing", len(QUANTITIES) + 8, "figures") as advance:
         for figure in figures(samples, comparison.bins):
             drawn.append(figure)
             advance(1)
@@ -199,6 +199,7 @@ def _page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["sigmas"] = lambda x: f"{x:+.1f}".replace("-", "\u2212")
     environment.filters["pretty"] = _pretty
+    environment.filters["typeset"] = _typeset
     environment.filters["sentence"] = lambda x: x[:1].upper() + x[1:]
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
@@ -253,6 +254,19 @@ def _pretty(text: object) -> str:
         raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         plain = f"{head}) \u00d7 10{raised}"
     return re.sub(r"(?<![A-Za-z])-(?=\d)", "\u2212", _keep_together(plain))
+
+
+_SIGNS = {
+    "sum(": "\u03a3(", "^2": "\u00b2", "_(k+1)": "\u2096\u208a\u2081", "_k": "\u2096",
+    "<z>": "\u27e8z\u27e9", "<r>": "\u27e8r\u27e9", " phi": " \u03c6", " - ": " \u2212 ",
+}  # fmt: skip
+
+
+def _typeset(text: str) -> str:
+    """Turn the plain signs of a formula into those of a book."""
+    for plain, sign in _SIGNS.items():
+        text = text.replace(plain, sign)
+    return text
 
 
 def _keep_together(text: str) -> str:

@@ -61,8 +61,11 @@ def _beyond(metric: Metric) -> bool:
     return size > THRESHOLD
 
 
-def judge(comparison: Comparison, labels: tuple[str, str]) -> Verdict:
-    """Put a comparison into words; `labels` name the reference and the generated showers."""
+def judge(comparison: Comparison, labels: tuple[str, str], *, warned: bool = False) -> Verdict:
+    """Put a comparison into words; `labels` name the reference and the generated showers.
+
+    `warned`: the samples differ in their conditions, so the headline must not stand alone.
+    """
     worst = worst_observables(comparison)
     auc = next(m for m in comparison.metrics if m.kind == "classifier")
     parts = [
@@ -72,7 +75,10 @@ def judge(comparison: Comparison, labels: tuple[str, str]) -> Verdict:
         _energy_sentence(comparison.metrics),
         _floor_sentence(comparison, labels),
     ]
-    return Verdict(_headline(worst, auc, comparison, labels), " ".join(parts))
+    headline = _headline(worst, auc, comparison, labels)
+    if warned:
+        headline += "; but the files were not made alike, see the warnings"
+    return Verdict(headline, " ".join(parts))
 
 
 def _headline(
@@ -216,8 +222,10 @@ def conditions(
 
 
 def _range(values: np.ndarray, unit: str) -> str:
-    low, middle, high = (float(v) for v in np.quantile(values, [0.0, 0.5, 1.0]))
-    return f"{low:.4g} to {high:.4g} {unit} (median {middle:.4g})"
+    low, middle, high = (
+        f"{v:.0f}" if v >= 1000 else f"{v:.4g}" for v in np.quantile(values, [0.0, 0.5, 1.0])
+    )
+    return f"{low} to {high} {unit} (median {middle})"
 
 
 def _same_showers(first: Observables, second: Observables) -> bool:

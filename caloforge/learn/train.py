@@ -156,7 +156,7 @@ def _fit(
     voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
     scale = ShowerScale(network.config.shape)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
-    network.fit_features(joined.features)
+    network.fit(joined.features, scale(voxels, joined).voxels)
     return scale, _valid_range(stream, parts)
 
 

@@ -6,6 +6,13 @@ r"""A diffusion transformer for showers, trained by flow matching.
 network predicts the data, and the loss is taken on the field (Li and He, arXiv:2511.13720): a patch
 has more voxels than the network is wide, and noise cannot pass through where a shower can.
 
+*Bayes head.* Nine voxels of ten are empty, at one known value, and which of the far ones are filled
+is chance. The last layer therefore does not guess the clean value itself but what is believed of it
+before looking: filled with probability p, then :math:`N(\mu, \sigma^2)`, else empty. The guess is
+the posterior mean under the known noise, in closed form (`posterior`), so that a voxel is decided
+by its own noisy value and its surroundings only have to say what is likely. Energies have the same
+head with p = 1. At t = 1 the guess is the input, whatever the network says.
+
 *A level for each part.* The energies (total and layers) and each voxel token carry a level of their
 own. A shower is drawn in two stages by the same network: the energies with the voxels left at noise,
 then the voxels with the energies given. Both stages are trained together.
@@ -27,7 +34,7 @@ from caloforge.learn.preprocess import Scaled
 from caloforge.learn.tokens import Patches, fourier, positions
 
 __all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "euler", "flow_loss", "heun",
-           "sample"]  # fmt: skip
+           "posterior", "sample"]  # fmt: skip
 
 CLOSEST = 0.05  # The field is x_1 - x_t over 1 - t; no closer to t = 1 than this.
 ENERGY_SHARE = 0.25  # Share of a batch that trains the first stage.
@@ -98,9 +105,10 @@ class DiffusionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.last_modulation = nn.Linear(d, 2 * d)
-        self.head_voxels = nn.Linear(d, cells)
-        self.head_layers = nn.Linear(d, p_z)
-        self.head_total = nn.Linear(d, 1)
+        self.register_buffer("empty", torch.zeros(()))
+        self.head_voxels = nn.Linear(d, 3 * cells)
+        self.head_layers = nn.Linear(d, 2 * p_z)
+        self.head_total = nn.Linear(d, 2)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -112,16 +120,22 @@ class DiffusionTransformer(nn.Module):
         for block in self.blocks:
             nn.init.zeros_(block.table)
 
-    def fit_features(self, features: Tensor) -> None:
-        """Fit the scale of the condition's features to features (N, F)."""
+    @torch.no_grad()
+    def fit(self, features: Tensor, voxels: Tensor) -> None:
+        """Fit the features' scale (N, F), and what the head believes of voxels (N, R, PHI, Z)."""
         spread = features.std(0)
         self.feature_mean.copy_(features.mean(0))
         self.feature_spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
+        self.empty.copy_(voxels.min())
+        filled = voxels[voxels > self.empty + 1e-3]
+        share = torch.tensor(len(filled) / voxels.numel())
+        beliefs = torch.stack([share.logit(), filled.mean(), filled.std().log()])
+        self.head_voxels.bias.copy_(beliefs.repeat_interleave(self.patches.cells))
 
     def forward(
         self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
     ) -> Scaled:
-        """Predict the clean shower.
+        """Predict the clean shower: the posterior mean of voxels and energies.
 
         noisy: voxels (B, R, PHI, Z) and energies (B, 1 + Z); level_voxels (B, T) and level_energies
         (B,) from 0 (noise) to 1 (clean).
@@ -151,10 +165,43 @@ class DiffusionTransformer(nn.Module):
             x = block(x, modulation)
         x = modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1))
 
-        voxels = self.patches.join(self.head_voxels(x[:, 1:]))  # (B, R, PHI, Z)
+        belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
+        logit, mean, log_spread = (self.patches.join(part).float() for part in belief)
+        level = self.patches.join(level_voxels[..., None].expand(-1, -1, self.patches.cells))
+        voxels = posterior(noisy.voxels, level, mean, log_spread, logit, self.empty)
+
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
-        energies = torch.cat([self.head_total(x[:, 0]), self.head_layers(slab).flatten(1)], dim=1)
+        layers = self.head_layers(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
+        both = torch.cat([self.head_total(x[:, 0])[..., None], layers], dim=2).float()
+        energies = posterior(noisy.energies, level_energies[:, None], both[:, 0], both[:, 1])
         return Scaled(voxels, energies)
+
+
+def posterior(
+    noisy: Tensor,
+    level: Tensor,
+    mean: Tensor,
+    log_spread: Tensor,
+    logit: Tensor | None = None,
+    empty: Tensor | None = None,
+) -> Tensor:
+    r"""Posterior mean of a clean value from its noisy one, :math:`x_t = t x_1 + (1-t) \epsilon`.
+
+    Before looking, x_1 is N(mean, spread^2) with the probability of `logit`, else `empty`; without
+    `logit` it is never empty. All (...), level t from 0 to 1.
+    """
+    noise = (1 - level).clamp(min=1e-3).square()
+    spread = log_spread.clamp(-5.0, 2.0).exp().square()
+    marginal = level.square() * spread + noise
+    filled = (spread * level * noisy + noise * mean) / marginal
+    if logit is None or empty is None:
+        return filled
+    evidence = (
+        (noisy - level * empty).square() / noise
+        - (noisy - level * mean).square() / marginal
+        + (noise / marginal).log()
+    ) / 2
+    return torch.lerp(empty.expand_as(filled), filled, torch.sigmoid(logit + evidence))
 
 
 def flow_loss(

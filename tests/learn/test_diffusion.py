@@ -1,0 +1,141 @@
+"""The diffusion transformer: shapes, gradients, the laws of its samplers, overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from caloforge.detector.detector import Detector
+from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.models.diffusion import (
+    SAMPLERS, SIZES, DiffusionConfig, DiffusionTransformer, config_of, flow_loss, heun,
+    posterior, sample,
+)  # fmt: skip
+from caloforge.learn.preprocess import Scaled
+from caloforge.showers.showers import Showers
+
+Toy = Callable[..., Showers]
+SHAPE = (3, 4, 10)
+
+
+def given_for(detector: Detector, n: int) -> Conditions:
+    rng = np.random.default_rng(0)
+    energy = rng.uniform(1e3, 1e5, n)
+    return conditions([detector], np.zeros(n, np.int64), energy, rng.uniform(1, 2, n), np.full(n, 11))
+
+
+def network(size: str = "micro") -> DiffusionTransformer:
+    torch.manual_seed(0)
+    return DiffusionTransformer(config_of(size, SHAPE))
+
+
+def awake(net: DiffusionTransformer) -> DiffusionTransformer:
+    """Open the gates that are closed at the start, so that the output depends on the input."""
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return net
+
+
+@pytest.mark.parametrize("patch", [(3, 4, 5), (1, 2, 2), (3, 4, 1)])
+def test_shapes_and_finite_gradients(small_detector: Detector, patch: tuple[int, int, int]) -> None:
+    net = awake(DiffusionTransformer(DiffusionConfig(SHAPE, patch, 16, 2, 2)))
+    given = given_for(small_detector, 8)
+    clean = Scaled(torch.randn(8, *SHAPE), torch.randn(8, 11))
+    losses = flow_loss(net, clean, given, torch.Generator().manual_seed(0))
+    sum(losses).backward()  # type: ignore[union-attr]
+    gradients = [p.grad for p in net.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    assert sum(float(g.abs().sum()) > 0 for g in gradients if g is not None) > 0.9 * len(gradients)
+
+
+def test_sizes_grow_along_the_dial() -> None:
+    counts = [
+        sum(p.numel() for p in DiffusionTransformer(config_of(size, (9, 16, 45))).parameters())
+        for size in SIZES
+    ]
+    assert counts == sorted(counts)
+    assert counts[2] < 5e6  # "small" ships with the package
+
+
+def test_config_survives_json() -> None:
+    config = config_of("small", (9, 16, 45))
+    assert DiffusionConfig.from_dict(config.to_dict()) == config
+
+
+# A Gaussian N(m, s^2) has a known field: the samplers must turn noise into it.
+@pytest.mark.parametrize(("name", "tolerance"), [("euler", 0.03), ("heun", 0.004)])
+def test_samplers_recover_an_analytic_gaussian(name: str, tolerance: float) -> None:
+    m, s = 2.0, 0.5
+
+    def field(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        variance = (t * s) ** 2 + (1 - t) ** 2
+        return m + (t * s**2 - (1 - t)) / variance * (x - t * m)
+
+    noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = SAMPLERS[name](field, noise, torch.linspace(0, 1, 101, dtype=torch.float64))
+    assert torch.allclose(drawn, m + s * noise, atol=tolerance * 4)
+    assert float(drawn.mean()) == pytest.approx(m, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(s, abs=0.02)
+
+
+def test_heun_is_of_second_order() -> None:
+    def error(steps: int) -> float:
+        levels = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        end = heun(lambda x, t: -3 * x * t, torch.ones(1, dtype=torch.float64), levels)
+        return abs(float(end) - float(np.exp(-1.5)))
+
+    # The last step is Euler's: its error of order h^2 is as small as Heun's sum.
+    assert error(20) / error(40) > 3.5
+
+
+def test_the_posterior_is_that_of_bayes() -> None:
+    """Against a numerical integral over a spike at `empty` and a Gaussian."""
+    p, mean, spread, empty = 0.3, 1.5, 0.7, -0.4
+    grid = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
+    density = torch.exp(-(((grid - mean) / spread) ** 2) / 2)
+    weights = torch.cat([torch.tensor([1 - p]), p * density / density.sum()])
+    values = torch.cat([torch.tensor([empty]), grid])
+    for t, noisy in [(0.0, 0.8), (0.3, -0.5), (0.5, 0.4), (0.8, 0.1), (0.9, 1.7)]:
+        like = torch.exp(-(((noisy - t * values) / (1 - t)) ** 2) / 2) * weights
+        expected = float((like * values).sum() / like.sum())
+        numbers = (noisy, t, mean, np.log(spread), np.log(p / (1 - p)), empty)
+        arguments = (torch.tensor(x, dtype=torch.float64) for x in numbers)
+        assert float(posterior(*arguments)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_without_noise_the_posterior_is_the_input() -> None:
+    x, one = torch.linspace(0.5, 3, 6), torch.ones(6)
+    assert torch.allclose(posterior(x, one, -x, 0 * x), x, atol=1e-4)
+    empty = torch.tensor(-0.4)
+    x[2] = empty
+    assert torch.allclose(posterior(x, one, -x, 0 * x, 0 * x, empty), x, atol=1e-3)
+
+
+def test_sampling_repeats_itself_and_sees_phi(small_detector: Detector) -> None:
+    net, given = awake(network()), given_for(small_detector, 4)
+    noise = Scaled(torch.randn(4, *SHAPE), torch.randn(4, 11))
+    with torch.no_grad():
+        once, again = (sample(net, noise, given, 2, "heun") for _ in range(2))
+        other = sample(net, noise._replace(voxels=noise.voxels.flip(2)), given, 2, "heun")
+    assert torch.equal(once.voxels, again.voxels) and torch.equal(once.energies, again.energies)
+    assert not torch.allclose(once.voxels, other.voxels)
+
+
+def test_overfits_a_few_showers(toy: Toy, small_detector: Detector) -> None:
+    net, given = network(), given_for(small_detector, 4)
+    clean = Scaled(torch.randn(4, *SHAPE), torch.randn(4, 11))
+    net.fit(given.features, clean.voxels)
+    optimiser = torch.optim.Adam(net.parameters(), 5e-3)
+    draw = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(300):
+        optimiser.zero_grad()
+        energies, voxels = flow_loss(net, clean, given, draw)
+        (energies + voxels).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        losses.append(float(voxels.detach()))
+    assert np.mean(losses[-50:]) < 0.3 * np.mean(losses[:20])
