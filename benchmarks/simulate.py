@@ -47,7 +47,9 @@ def main() -> None:
     print(f"{given.detector}, {given.n} electrons of {given.energy:g} GeV")
     print(f"bare Geant4   {1e3 * bare.mean():8.1f} ms/event")
     print(f"with scoring  {1e3 * scored.mean():8.1f} ms/event")
-    print(f"ratio         {scored.sum() / bare.sum():8.3f} +- {error:.3f}  (at most 1.25 is wanted)")
+    print(
+        f"ratio         {scored.sum() / bare.sum():8.3f} +- {error:.3f}  (at most 1.25 is wanted)"
+    )
     sys.stdout.flush()
     os._exit(0)  # Geant4's own clean-up is of no use here
 

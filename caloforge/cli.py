@@ -35,7 +35,9 @@ app.add_typer(detectors_app, name="detectors")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a machine.")]
 DetectorArgument = Annotated[str, typer.Argument(help="A named detector or a TOML file.")]
-Energy = Annotated[str, typer.Option(help="Kinetic energy in GeV: 50, or a log-uniform range 1:100.")]
+Energy = Annotated[
+    str, typer.Option(help="Kinetic energy in GeV: 50, or a log-uniform range 1:100.")
+]
 Theta = Annotated[str, typer.Option(help="Polar angle in rad: 1.57, or a range 0.87:2.27.")]
 Phi = Annotated[str, typer.Option(help="Azimuth in rad: 0, or a range.")]
 Particle = Annotated[str, typer.Option(help="e-, e+, gamma, mu-, mu+ or pi0.")]
@@ -226,7 +228,9 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set steps=100; repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     minutes: Annotated[
         float | None, typer.Option(help="End this slice after so many minutes, to be resumed.")
@@ -250,9 +254,12 @@ def generate(
     model: Annotated[str, typer.Argument(help="A shipped model or a checkpoint folder.")],
     out: Annotated[Path, typer.Argument(help="The file of showers to write.")],
     detector: Annotated[
-        str | None, typer.Option(help="A named detector or a TOML file; the default is that of --like.")
+        str | None,
+        typer.Option(help="A named detector or a TOML file; the default is that of --like."),
     ] = None,
-    n: Annotated[int | None, typer.Option("-n", help="Number of showers; 100 without --like.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", help="Number of showers; 100 without --like.")
+    ] = None,
     particle: Particle = "e-",
     energy: Energy = "1:100",
     theta: Theta = "0.87:2.27",
@@ -307,9 +314,11 @@ def validate(
     from caloforge.showers.formats import open_showers
 
     with ExitStack() as stack:
-        paths = [reference, generated, *([floor] if floor else [])]
-        sources = [stack.enter_context(closing(open_showers(path))) for path in paths]
-        result = compare(*sources[:2], out, *sources[2:], seed=seed)
+        geant4, judged = (
+            stack.enter_context(closing(open_showers(path))) for path in (reference, generated)
+        )
+        more = stack.enter_context(closing(open_showers(floor))) if floor else None
+        result = compare(geant4, judged, out, more, seed=seed)
     _answer(result, as_json, f"{result['verdict']['headline']}\nreport: {out / 'report.html'}")
 
 

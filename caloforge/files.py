@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caloforge.errors import RequestError
 
-__all__ = ["atomic_path", "require_writable"]
+__all__ = ["atomic_path", "claimed_folder", "require_writable"]
 
 
 def require_writable(folder: Path) -> None:
@@ -29,6 +29,23 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """Prove that `folder` can be written; if the work fails, remove it again where it was made.
+
+    Raises `RequestError` if it cannot be written.
+    """
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        require_writable(folder)
+        yield
+    except BaseException:
+        for made in missing:
+            if made.is_dir() and not any(made.iterdir()):
+                made.rmdir()
+        raise
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it on success and vanishes on error.
 
@@ -42,7 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield sibling
         if sibling.is_dir() and path.is_dir():
             _remove(path)
-        os.replace(sibling, path)
+        sibling.replace(path)
     finally:
         _remove(sibling)
 

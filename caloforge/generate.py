@@ -21,12 +21,12 @@ from caloforge import __version__
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError
+from caloforge.files import atomic_path, require_writable
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import conditions
 from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.diffusion import SAMPLERS, sample
 from caloforge.learn.preprocess import Scaled
-from caloforge.files import atomic_path, require_writable
 from caloforge.progress import progress
 from caloforge.showers.formats import DIALECTS, open_showers, read_showers, write_showers
 from caloforge.showers.native import ShowerWriter
@@ -82,8 +82,13 @@ class Generator:
         gives the same showers, whatever `batch`. `leakage` is not modelled and is 0.
         Raises `RequestError` outside the valid range, unless `extrapolate`.
         """
-        shaped = [np.broadcast_to(np.asarray(v), (n,)) for v in (energy, theta, phi, pdg)]
-        primaries = Primaries(*shaped, event_seeds(seed, 0, n))
+        primaries = Primaries(
+            energy=np.broadcast_to(np.asarray(energy, np.float32), (n,)),
+            theta=np.broadcast_to(np.asarray(theta, np.float32), (n,)),
+            phi=np.broadcast_to(np.asarray(phi, np.float32), (n,)),
+            pdg=np.broadcast_to(np.asarray(pdg, np.int32), (n,)),
+            seed=event_seeds(seed, 0, n),
+        )
         which = detector if isinstance(detector, Detector) else load_detector(detector)
         parts = self.stream(which, primaries, steps=steps, batch=batch, extrapolate=extrapolate)
         return concatenate(list(parts))
@@ -109,8 +114,8 @@ class Generator:
         shape = self.model.network.config.shape
         if detector.mesh.shape != shape:
             raise RequestError(
-                f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the model, "
-                f"which knows {shape}; use a mesh of that shape or train a model for yours"
+                f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the "
+                f"model, which knows {shape}; use such a mesh or train a model for yours"
             )
         if not extrapolate:
             check_range(self.model.valid, detector, primaries)
@@ -131,9 +136,9 @@ class Generator:
     ) -> Showers:  # fmt: skip
         device = next(self.model.network.parameters()).device
         number = np.zeros(len(primaries), np.int64)
-        given = conditions(
-            [detector], number, primaries.energy, primaries.theta, primaries.pdg
-        ).to(device)
+        given = conditions([detector], number, primaries.energy, primaries.theta, primaries.pdg).to(
+            device
+        )
         noise = self._noise(primaries.seed, device)
         drawn = sample(self.model.network, noise, given, steps, sampler)
         voxels = self.model.scale.inverse(drawn, given).cpu().numpy()

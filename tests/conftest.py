@@ -91,7 +91,12 @@ def tiny_model(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) 
     from caloforge.learn.train import train
 
     recipe = Recipe(
-        size="micro", data=[str(p) for p in toy_files], steps=30, batch=32, warmup=5, scale_steps=100
+        size="micro",
+        data=[str(p) for p in toy_files],
+        steps=30,
+        batch=32,
+        warmup=5,
+        scale_steps=100,
     )
     out = tmp_path_factory.mktemp("run") / "tiny"
     train(recipe, out)

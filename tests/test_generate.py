@@ -33,7 +33,9 @@ def draw(generator: Generator, detector: Detector, **more: object) -> Showers:
     return generator.generate(detector, **values)  # type: ignore[arg-type]
 
 
-def test_same_seed_same_showers_on_any_batch(generator: Generator, small_detector: Detector) -> None:
+def test_same_seed_same_showers_on_any_batch(
+    generator: Generator, small_detector: Detector
+) -> None:
     whole = draw(generator, small_detector)
     pieces = draw(generator, small_detector, batch=5)
     assert np.allclose(whole.dense(), pieces.dense(), rtol=1e-3, atol=1e-3)
@@ -48,9 +50,13 @@ def test_showers_are_physical(generator: Generator, small_detector: Detector) ->
     assert showers.detector == small_detector
 
 
-def test_the_same_primaries_as_the_simulation(folder: Path, tmp_path: Path, small_file: Path) -> None:
+def test_the_same_primaries_as_the_simulation(
+    folder: Path, tmp_path: Path, small_file: Path
+) -> None:
     beam = Beam(energy=(5e3, 5e4), theta=(1.2, 1.9))
-    generate_file(folder, tmp_path / "a.h5", detector=str(small_file), n=9, beam=beam, seed=3, steps=1)
+    generate_file(
+        folder, tmp_path / "a.h5", detector=str(small_file), n=9, beam=beam, seed=3, steps=1
+    )
     expected = beam.primaries(3, 0, 9)
     found = read_showers(tmp_path / "a.h5")
     for name in ("energy", "theta", "phi", "pdg", "seed"):
@@ -66,7 +72,9 @@ def test_files_in_every_dialect(
     common = {"detector": str(small_file), "n": 4, "beam": beam, "steps": 1}
     generate_file(folder, out, dialect=dialect, **common)  # type: ignore[arg-type]
     generate_file(folder, tmp_path / "b.h5", **common)  # type: ignore[arg-type]
-    assert np.allclose(read_showers(out).dense(), read_showers(tmp_path / "b.h5").dense(), rtol=1e-5)
+    assert np.allclose(
+        read_showers(out).dense(), read_showers(tmp_path / "b.h5").dense(), rtol=1e-5
+    )
 
 
 def test_like_takes_the_primaries_of_a_file(

@@ -4,7 +4,7 @@ Effective quantities of a layered stack follow the usual mixing by thickness: wi
 material i in radiation lengths per layer, 1/X0 = sum_i v_i/X0_i (v_i: fraction of thickness),
 1/R_M = sum_i v_i/R_M_i, E_c = E_s X0/R_M, and the sampling fraction of a minimum-ionising particle
 is the active material's share of its energy loss (Wigmans, Calorimetry, chapter 3; Grindhammer and
-Peters, hep-ex/0001020, section 3). A detector that no model has seen has a meaning on the first day.
+Peters, hep-ex/0001020, section 3). An unseen detector has a meaning on the first day.
 """
 
 from __future__ import annotations

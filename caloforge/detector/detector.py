@@ -144,7 +144,9 @@ def load_detector(name_or_path: str | Path) -> Detector:
     path = Path(spec)
     if not path.is_file():
         known = ", ".join(named_detectors())
-        raise RequestError(f"unknown detector '{spec}': no such file, and the named ones are {known}")
+        raise RequestError(
+            f"unknown detector '{spec}': no such file, and the named ones are {known}"
+        )
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -173,7 +175,9 @@ def _anchored(detector: Detector, folder: Path) -> Detector:
         return detector
     path = (folder / detector.gdml.file).resolve()
     if not path.is_file():
-        raise RequestError(f"'{detector.name}': there is no GDML file '{path}'; correct [gdml] file")
+        raise RequestError(
+            f"'{detector.name}': there is no GDML file '{path}'; correct [gdml] file"
+        )
     return detector.model_copy(update={"gdml": detector.gdml.model_copy(update={"file": path})})
 
 

@@ -113,7 +113,8 @@ class Material:
         excitation = self.mean_excitation_ev * 1e-6
         logarithm = 0.5 * np.log(2 * ELECTRON_MASS_MEV * beta_gamma**2 * t_max / excitation**2)
         delta = self._density_effect(beta_gamma)
-        return BETHE_K * self.z_over_a / beta2 * (logarithm - beta2 - delta / 2)
+        loss: np.ndarray = BETHE_K * self.z_over_a / beta2 * (logarithm - beta2 - delta / 2)
+        return loss
 
     def _density_effect(self, beta_gamma: np.ndarray) -> np.ndarray:
         """Sternheimer-Peierls general expression for condensed matter (and dilute gases)."""
@@ -138,9 +139,7 @@ def _radiation_length(z: int) -> float:
     elastic, inelastic = _LIGHT_LOGARITHMS.get(
         z, (np.log(184.15 * z ** (-1 / 3)), np.log(1194 * z ** (-2 / 3)))
     )
-    return float(
-        TSAI_UNIT * ATOMIC_WEIGHTS[z] / (z**2 * (elastic - coulomb) + z * inelastic)
-    )
+    return float(TSAI_UNIT * ATOMIC_WEIGHTS[z] / (z**2 * (elastic - coulomb) + z * inelastic))
 
 
 def _critical_energy(z: int, gas: bool) -> float:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Mesh", "rotation"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def rotation(theta: float, phi: float) -> Floats:
@@ -90,9 +90,7 @@ class Mesh(BaseModel):
         """Turn displacements (M, 3) in mm from the entrance into the mesh frame (M, 3)."""
         return np.asarray(displacement, dtype=np.float64) @ rotation(theta, phi).T
 
-    def cells_of(
-        self, displacement: ArrayLike, theta: float, phi: float
-    ) -> NDArray[np.int64]:
+    def cells_of(self, displacement: ArrayLike, theta: float, phi: float) -> NDArray[np.int64]:
         """Flat cell (M,) of displacements (M, 3) in mm from the entrance; -1 outside the mesh."""
         x, y, z = self.to_frame(displacement, theta, phi).T
         r_bin = np.floor(np.hypot(x, y) / self.cell_r_mm)
@@ -107,4 +105,7 @@ class Mesh(BaseModel):
         """Flat cells (M,) after the mirror phi' -> -phi', an exact symmetry of the physics."""
         r_bin, rest = np.divmod(np.asarray(cell, dtype=np.int64), self.n_phi * self.n_z)
         phi_bin, z_bin = np.divmod(rest, self.n_z)
-        return (r_bin * self.n_phi + (self.n_phi - 1 - phi_bin)) * self.n_z + z_bin
+        flat: NDArray[np.int64] = (
+            r_bin * self.n_phi + (self.n_phi - 1 - phi_bin)
+        ) * self.n_z + z_bin
+        return flat

@@ -68,7 +68,7 @@ def classifier_auc(first: Array, second: Array, folds: int = 5, seed: int = 0) -
 def _fold(x: Array, y: Array, train: Array, test: Array, seed: int) -> float:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     model = HistGradientBoostingClassifier(
         max_iter=100, learning_rate=0.1, max_leaf_nodes=15, max_features=0.3, l2_regularization=1.0,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from caloforge.evaluate.compare import MIN_SHOWERS, Comparison, Metric, compare
 from caloforge.evaluate.observables import CUT_MEV, QUANTITIES, Observables, measure
 from caloforge.evaluate.plots import Figure, figures
 from caloforge.evaluate.verdict import THRESHOLD, Verdict, conditions, judge, with_error
-from caloforge.files import atomic_path, require_writable
+from caloforge.files import atomic_path, claimed_folder
 from caloforge.progress import progress
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def validate(
     """
     sources = [reference, generated, *([floor] if floor is not None else [])]
     _check(sources)
-    with _folder(Path(out)):
+    with claimed_folder(Path(out)):
         names = [*labels, f"{labels[0]} (floor)"][: len(sources)]
         samples = [
             _measured(source, cut_mev, name) for source, name in zip(sources, names, strict=True)
@@ -94,20 +93,6 @@ def _mesh(source: ShowerSource) -> str:
     mesh = source.mesh
     shape = " x ".join(str(n) for n in mesh.shape)
     return f"{shape} cells of {mesh.cell_r_mm:g} mm (r) and {mesh.cell_z_mm:g} mm (z)"
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Prove that a folder can be written, and remove what was made of it if the work fails."""
-    missing = [p for p in (out, *out.parents) if not p.exists()]
-    try:
-        require_writable(out)
-        yield
-    except BaseException:
-        for made in missing:
-            if made.is_dir() and not any(made.iterdir()):
-                made.rmdir()
-        raise
 
 
 def _measured(source: ShowerSource, cut_mev: float, name: str) -> Observables:

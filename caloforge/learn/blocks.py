@@ -3,7 +3,7 @@
 The block is that of the diffusion transformer (Peebles and Xie, arXiv:2212.09748): the condition
 shifts, scales and gates each sublayer (adaLN-Zero). One shared network makes the modulation and
 each block adds a learned table (adaLN-single, Chen et al., arXiv:2310.00426), which halves the
-parameters. Queries and keys are normalised (arXiv:2302.05442) so that training stays stable in half precision.
+parameters. Queries and keys are normalised (arXiv:2302.05442), which keeps half precision stable.
 """
 
 from __future__ import annotations
@@ -57,4 +57,5 @@ class Block(nn.Module):
         """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(1)
         x = x + gate_a[:, None] * self.attention(modulate(self.norm(x), shift_a, scale_a))
-        return x + gate_m[:, None] * self.mlp(modulate(self.norm(x), shift_m, scale_m))
+        mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
+        return x + gate_m[:, None] * mixed

@@ -73,7 +73,9 @@ def conditions(
         rows = number == which
         detector = detectors[which]
         maps[rows] = active_maps(detector.described_stack(), detector.mesh, theta[rows])
-    pitch = table[:, [DESCRIPTOR_NAMES.index("cell_r_moliere"), DESCRIPTOR_NAMES.index("cell_z_x0")]]
+    pitch = table[
+        :, [DESCRIPTOR_NAMES.index("cell_r_moliere"), DESCRIPTOR_NAMES.index("cell_z_x0")]
+    ]
     return Conditions(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (
         features, maps, pitch, energy)))  # fmt: skip
 

@@ -1,4 +1,4 @@
-r"""From voxels in MeV to numbers that a network likes, and back: fitted, invertible, in the checkpoint.
+r"""From voxels in MeV to numbers that a network likes, and back: fitted, invertible, saved.
 
 A shower is taken apart into three pieces, each put back by construction so that energy closes:
 
@@ -42,6 +42,9 @@ class Scaled(NamedTuple):
 
 class ConditionalScale(nn.Module):
     """Whitens K quantities with a mean and a spread that depend on F features."""
+
+    offset: Tensor
+    unit: Tensor
 
     def __init__(self, features: int, quantities: int, width: int = 64) -> None:
         super().__init__()
@@ -98,6 +101,9 @@ class ConditionalScale(nn.Module):
 class ShowerScale(nn.Module):
     """The whole preprocessing of showers on a mesh of `shape` cells; see the module."""
 
+    voxel_mean: Tensor
+    voxel_spread: Tensor
+
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape
@@ -106,7 +112,9 @@ class ShowerScale(nn.Module):
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
 
-    def fit(self, voxels: Tensor, conditions: Conditions, steps: int = 2000, seed: int = 0) -> float:
+    def fit(
+        self, voxels: Tensor, conditions: Conditions, steps: int = 2000, seed: int = 0
+    ) -> float:
         """Fit to voxels (N, R, PHI, Z) in MeV; returns the likelihood loss of the energies."""
         levels = _levels(voxels)
         self.voxel_mean.copy_(levels.mean())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,9 @@ class Patches:
     def __post_init__(self) -> None:
         """Refuse a patch that does not divide the mesh."""
         if any(p < 1 or n % p for n, p in zip(self.shape, self.size, strict=True)):
-            raise RequestError(f"a patch of {self.size} cells does not divide a mesh of {self.shape}")
+            raise RequestError(
+                f"a patch of {self.size} cells does not divide a mesh of {self.shape}"
+            )
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -75,7 +78,7 @@ def positions(patches: Patches, pitch: Tensor, count: int = 8) -> Tensor:
     r, phi and z (fixed sine-cosine); phi has the integer frequencies 1..count.
     """
     (g_r, g_phi, g_z), (p_r, _, p_z) = patches.grid, patches.size
-    kind = dict(device=pitch.device, dtype=pitch.dtype)
+    kind: dict[str, Any] = dict(device=pitch.device, dtype=pitch.dtype)
     radius = (torch.arange(g_r, **kind) + 0.5) * p_r * pitch[:, :1]
     depth = (torch.arange(g_z, **kind) + 0.5) * p_z * pitch[:, 1:]
     azimuth = (torch.arange(g_phi, **kind) + 0.5) * (2 * math.pi / g_phi)

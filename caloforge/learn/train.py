@@ -26,7 +26,7 @@ from torch import Tensor
 from caloforge import __version__
 from caloforge.detector.descriptors import descriptors
 from caloforge.errors import RequestError, WorkError
-from caloforge.files import atomic_path, require_writable
+from caloforge.files import atomic_path, claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model, save_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
@@ -74,7 +74,9 @@ class _Run:
     validation_loss: float | None = None
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, minutes: float | None = None) -> Summary:
+def train(
+    recipe: Recipe, out: Path, *, resume: bool = False, minutes: float | None = None
+) -> Summary:
     """Train as the recipe says, into the checkpoint folder `out`.
 
     `minutes` ends this slice early, ready to be resumed. Raises `RequestError` if `out` holds
@@ -84,12 +86,15 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, minutes: float | N
     files = recipe.files()
     stream = ShowerStream(files, batch=recipe.batch, seed=recipe.seed)
     validation = ShowerStream(files, split="validation", batch=1, seed=recipe.seed)
-    _claim_folder(recipe, out, resume)
-    run = _begin(recipe, out, stream, validation)
-    if (out / STATE).is_file():
-        _restore(run)
-    _trim_log(out, run.step)
-    return _loop(run, minutes)
+    with claimed_folder(out):
+        _check_folder(recipe, out, resume)
+        run = _begin(recipe, out, stream, validation)
+        with atomic_path(out / "recipe.json") as path:
+            path.write_text(recipe.model_dump_json(indent=1) + "\n", "utf-8")
+        if (out / STATE).is_file():
+            _restore(run)
+        _trim_log(out, run.step)
+        return _loop(run, minutes)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -100,19 +105,17 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm * cool
 
 
-def _claim_folder(recipe: Recipe, out: Path, resume: bool) -> None:
-    """Note the recipe in `out`; a run that is there already must be the same one."""
-    require_writable(out)
+def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
+    """A run that is in `out` already must be meant, and be the same one."""
     noted = out / "recipe.json"
-    if noted.is_file():
-        if not resume:
-            raise RequestError(f"'{out}' holds a run; add --resume, or choose another folder")
-        before = json.loads(noted.read_text("utf-8"))
-        for key, value in recipe.model_dump(mode="json").items():
-            if key not in MAY_CHANGE and before.get(key) != value:
-                raise RequestError(f"'{out}' was begun with {key} = {before.get(key)!r}; keep it")
-    with atomic_path(noted) as path:
-        path.write_text(recipe.model_dump_json(indent=1) + "\n", "utf-8")
+    if not noted.is_file():
+        return
+    if not resume:
+        raise RequestError(f"'{out}' holds a run; add --resume, or choose another folder")
+    before = json.loads(noted.read_text("utf-8"))
+    for key, value in recipe.model_dump(mode="json").items():
+        if key not in MAY_CHANGE and before.get(key) != value:
+            raise RequestError(f"'{out}' was begun with {key} = {before.get(key)!r}; keep it")
 
 
 def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerStream) -> _Run:
@@ -127,7 +130,8 @@ def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerSt
         scale, valid = _fit(recipe, stream, network)
     averaged = copy.deepcopy(network).requires_grad_(False)
     notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
-    model = Model(fabric.to_device(averaged), fabric.to_device(scale), valid, notes)
+    averaged.to(fabric.device)
+    model = Model(averaged, scale.to(fabric.device), valid, notes)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
         betas=(0.9, 0.98),
@@ -165,12 +169,18 @@ def _valid_range(stream: ShowerStream, parts: list[Sample]) -> ValidRange:
     theta = np.concatenate([part.theta for part in parts])
     table = torch.stack([torch.from_numpy(descriptors(d)) for d in stream.detectors])
     return ValidRange(
-        energy_mev=(float(energy.min()), float(energy.max())),
-        theta=(float(theta.min()), float(theta.max())),
+        energy_mev=_outward(energy.min(), energy.max(), 2),
+        theta=_outward(theta.min(), theta.max(), 3),
         pdg=tuple(sorted({int(p) for part in parts for p in part.pdg})),
         detectors=tuple(sorted({d.name for d in stream.detectors})),
         descriptors=descriptor_range(table),
     )
+
+
+def _outward(low: float, high: float, digits: int) -> tuple[float, float]:
+    """Widen a range to so many significant digits: drawn from 1-100 GeV, valid in 1-100 GeV."""
+    unit = 10.0 ** (np.floor(np.log10([low, high])) - digits + 1)
+    return float(np.floor(low / unit[0]) * unit[0]), float(np.ceil(high / unit[1]) * unit[1])
 
 
 def _conditions(stream: ShowerStream, sample: Sample) -> Conditions:
@@ -197,7 +207,9 @@ def _loop(run: _Run, minutes: float | None) -> Summary:
             if run.step > first:
                 _save(run)
     rate = (run.step - first) * recipe.batch / max(time.monotonic() - began, 1e-9)
-    return Summary(run.step, recipe.steps, run.seconds, rate, run.loss, run.validation_loss, run.out)
+    return Summary(
+        run.step, recipe.steps, run.seconds, rate, run.loss, run.validation_loss, run.out
+    )
 
 
 def _prefetched(run: _Run) -> Generator[tuple[Tensor, Conditions]]:
@@ -234,7 +246,11 @@ def _step(run: _Run, voxels: Tensor, given: Conditions) -> None:
     run.loss = float(loss.detach())
     if not np.isfinite(run.loss):
         raise WorkError(f"the loss diverged at step {run.step}; lower learning_rate and resume")
-    losses = {"loss": run.loss, "energies": float(energies.detach()), "voxels": float(filled.detach())}
+    losses = {
+        "loss": run.loss,
+        "energies": float(energies.detach()),
+        "voxels": float(filled.detach()),
+    }
     _record(run, losses)
 
 

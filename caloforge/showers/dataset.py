@@ -45,8 +45,8 @@ def split_events(n: int, seed: int, name: str) -> dict[str, NDArray[np.int64]]:
 class Sample:
     """A batch of B showers of several detectors on meshes of one shape.
 
-    voxels (B, R, PHI, Z) f4 in MeV; energy (B,) in MeV, theta (B,) in rad, pdg (B,); `detector` (B,)
-    numbers the entries of the stream's `detectors`.
+    voxels (B, R, PHI, Z) f4 in MeV; energy (B,) in MeV; theta (B,) in rad; pdg (B,); detector (B,):
+    numbers in the stream's `detectors`.
     """
 
     voxels: NDArray[np.float32]
@@ -108,7 +108,9 @@ class ShowerStream:
         if detector is None:
             raise RequestError(f"'{path}' does not say its detector; convert it with --detector")
         if self.detectors and detector.mesh.shape != self.detectors[0].mesh.shape:
-            raise RequestError(f"'{path}' has a mesh of {detector.mesh.shape} cells, unlike the rest")
+            raise RequestError(
+                f"'{path}' has a mesh of {detector.mesh.shape} cells, unlike the rest"
+            )
         self.detectors.append(detector)
         self._events.append(split_events(n, self.seed, path.name)[self.split])
 

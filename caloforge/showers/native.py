@@ -1,6 +1,6 @@
 """The native file of showers: sparse HDF5 that plain h5py reads, streamed in both directions.
 
-docs/data_format.md is its specification. Version 1 stores the cell sizes as attributes; version 0
+docs/data_format.md is its specification; energies in MeV, angles in rad, cell sizes in mm. Version 1 stores the cell sizes as attributes; version 0
 (prototypes) took them from the detector's text and had no `seed`.
 """
 

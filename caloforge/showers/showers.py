@@ -73,7 +73,9 @@ class Showers:
             if getattr(self, name).shape != (n,):
                 raise RequestError(f"showers: '{name}' has not one value for each of {n} showers")
         offsets = self.offsets
-        sound = offsets.shape == (n + 1,) and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
+        sound = (
+            offsets.shape == (n + 1,) and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
+        )
         if not sound or offsets[-1] != len(self.cell) or len(self.cell) != len(self.deposit):
             raise RequestError("showers: 'offsets', 'cell' and 'deposit' do not belong together")
         if not (np.isfinite(self.deposit).all() and np.isfinite(self.leakage).all()):
@@ -85,7 +87,9 @@ class Showers:
         if not (np.isfinite(self.theta).all() and np.isfinite(self.phi).all()):
             raise RequestError("showers: directions must be finite angles in rad")
         if len(self.cell) and not (self.cell.min() >= 0 and self.cell.max() < self.mesh.n_cells):
-            raise RequestError(f"showers: a cell lies outside the mesh of {self.mesh.n_cells} cells")
+            raise RequestError(
+                f"showers: a cell lies outside the mesh of {self.mesh.n_cells} cells"
+            )
 
     @classmethod
     def from_dense(
@@ -155,13 +159,15 @@ class Showers:
 
     def visible(self) -> NDArray[np.float64]:
         """Visible energy (N,) in MeV inside the mesh."""
-        return np.bincount(self.rows, weights=self.deposit, minlength=len(self))
+        sums = np.bincount(self.rows, weights=self.deposit, minlength=len(self))
+        return sums.astype(np.float64)
 
     def layer_energies(self) -> NDArray[np.float64]:
         """Visible energy (N, Z) in MeV of each slice of the mesh along the primary."""
         n, n_z = len(self), self.mesh.n_z
         flat = self.rows * n_z + self.cell % n_z
-        return np.bincount(flat, weights=self.deposit, minlength=n * n_z).reshape(n, n_z)
+        sums = np.bincount(flat, weights=self.deposit, minlength=n * n_z)
+        return sums.reshape(n, n_z).astype(np.float64)
 
     def above(self, cut_mev: float) -> Showers:
         """Return the same showers without deposits below `cut_mev` (MeV)."""
@@ -193,7 +199,7 @@ def concatenate(parts: Sequence[Showers]) -> Showers:
         raise RequestError("showers on different meshes cannot be joined")
     shifts = np.cumsum([0] + [part.offsets[-1] for part in parts])
     offsets = [part.offsets[1:] + shift for part, shift in zip(parts, shifts, strict=False)]
-    joined = {
+    joined: dict[str, Any] = {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])
         for f in fields(Showers)
         if f.name in PER_SHOWER or f.name in ("cell", "deposit")

@@ -41,7 +41,7 @@ def event_seeds(seed: int, start: int, n: int) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Primaries:
-    """N primaries: energy (N,) in MeV, theta and phi (N,) in rad, pdg (N,), seed (N,) of the event."""
+    """N primaries: energy (N,) in MeV, theta, phi (N,) in rad, pdg (N,), seed (N,) of the event."""
 
     energy: NDArray[np.float32]
     theta: NDArray[np.float32]
@@ -89,7 +89,7 @@ class Beam:
                 raise RequestError(f"the range of {name} is upside down: {low:g} is above {high:g}")
         if self.energy[0] <= 0:
             raise RequestError(f"the energy must be above 0, not {self.energy[0] / 1e3:g} GeV")
-        if not (0 < self.theta[0] and self.theta[1] < np.pi):
+        if not (self.theta[0] > 0 and self.theta[1] < np.pi):
             raise RequestError("theta must lie between 0 and pi rad, the ends left out")
 
     def primaries(self, seed: int, start: int, n: int) -> Primaries:

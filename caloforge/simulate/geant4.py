@@ -1,9 +1,9 @@
 """Real Geant4 in this process: geometry, physics, primaries and scoring for one detector.
 
 Geant4 knows one run manager per process, so one process makes one `Geant4Engine`, once; many
-processes make many showers (see `production`). The physics is ``G4EmStandardPhysics`` (option 0, the
-electromagnetism of FTFP_BERT) with ``G4DecayPhysics`` (a pi0 decays), production cuts of 0.7 mm;
-the hadronic lists of `PHYSICS` are offered when Geant4's official data is there.
+processes make many showers (see `production`). The physics is ``G4EmStandardPhysics`` (option 0,
+the electromagnetism of FTFP_BERT) with ``G4DecayPhysics`` (a pi0 decays), production cuts of
+0.7 mm; the hadronic lists of `PHYSICS` are offered when Geant4's official data is there.
 
 Events are independent of one another: ``HepRandom.setTheSeed(seed >> 1)`` is called at the start of
 each, with the event's own 64-bit seed (Geant4 takes a signed long, and MixMax, its default engine,

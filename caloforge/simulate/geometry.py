@@ -8,10 +8,12 @@ there. The 800 mm of air left out are 0.3 % of a radiation length. About sqrt(la
 an (empty) mother tube: a track then asks some twenty volumes for their distance instead of all,
 which makes Geant4 more than twice as fast and changes no boundary that a particle sees.
 
-*GDML* (arXiv:physics/0503168 and gdml.web.cern.ch), read by Geant4's own parser. A volume is sensitive when
-one of the detector's regular expressions matches the whole name of its logical volume. The entrance
-is the point where the straight line from the origin first enters the volume that `entrance` names
-(its logical or its placed volume), asked of Geant4's navigator as it would be asked by a geantino.
+*GDML* (Chytracek et al., doi:10.1109/TNS.2006.881062), read by Geant4's own parser, without its
+schema (which would be fetched over the network). A volume is sensitive when one of the detector's
+regular expressions matches the whole name of its logical volume. The entrance is the point where
+the straight line from the origin first enters the volume that `entrance` names (its logical or its
+placed volume), asked of Geant4's navigator as it would be asked by a geantino. What lies before
+that volume is there, and showers may begin in it.
 
 Lengths are mm, angles rad. This module imports ``geant4_pybind``: activate the data first.
 """
@@ -109,9 +111,14 @@ def _place_layer(geometry: Geometry, stack: Stack, half: float, mother: Any, lay
 
 
 def _tube(
-    geometry: Geometry, name: str, size: tuple[float, float, float], what: Any, mother: Any, copy: int
+    geometry: Geometry,
+    name: str,
+    size: tuple[float, float, float],
+    what: Any,
+    mother: Any,
+    copy: int,
 ) -> Any:
-    """Place a tube of size (inner radius, outer radius, half length) mm; return its logical volume."""
+    """Place a tube of `size` (inner radius, outer radius, half length) in mm."""
     solid = g4.G4Tubs(name, *size, 0.0, 2 * math.pi)
     logical = g4.G4LogicalVolume(solid, what, name)
     placed = g4.G4PVPlacement(None, g4.G4ThreeVector(), logical, name, mother, False, copy)

@@ -22,7 +22,7 @@ __all__ = ["KNOWN", "live_views"]
 KNOWN = frozenset({"0.1.3"})  # versions of geant4-pybind whose layout was checked
 
 
-def live_views(step: Any) -> tuple[memoryview, memoryview] | None:
+def live_views(step: Any) -> tuple[Any, Any] | None:
     """Give windows on the deposit (1 double, MeV) and the post-step point (3 doubles, mm).
 
     They show the current step at any later time. `step` must have deposited energy. Returns None
@@ -47,5 +47,5 @@ def _address(wrapped: Any) -> int:
     return ctypes.c_size_t.from_address(place).value
 
 
-def _doubles(address: int, n: int) -> memoryview:
+def _doubles(address: int, n: int) -> Any:
     return memoryview((ctypes.c_double * n).from_address(address)).cast("B").cast("d")

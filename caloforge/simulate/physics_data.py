@@ -34,7 +34,6 @@ from pathlib import Path
 
 from caloforge.errors import RequestError
 from caloforge.files import require_writable
-from caloforge.simulate.tables import element_files
 
 __all__ = [
     "DATA_VARIABLES",
@@ -47,7 +46,7 @@ __all__ = [
     "write_elements",
 ]
 
-TAG = "geant4-open-1"  # raise the number whenever a written table changes
+TAG = "geant4-open-2"  # raise the number whenever a written table changes
 INSTALL = "pip install 'caloforge[geant4]'"
 PACKAGES = {"geant4_pybind": "geant4-pybind", "xraylib": "xraylib", "xpecgen": "xpecgen"}
 
@@ -227,7 +226,10 @@ def _write_element(folder: Path, z: int) -> int:
     marker = folder / f".complete-{z}"
     if marker.exists():
         return 0
-    files = element_files(z, _bremsstrahlung_folder())
+    folder_of_tables = _bremsstrahlung_folder()
+    from caloforge.simulate.tables import element_files
+
+    files = element_files(z, folder_of_tables)
     for name, text in files.items():
         _write_atomically(folder / name, text)
     _write_atomically(marker, "")
@@ -247,7 +249,7 @@ def _write_atomically(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="ascii")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RequestError(

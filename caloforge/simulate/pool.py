@@ -109,7 +109,7 @@ class _Worker:
 
 
 def _last_words(log: Path) -> str:
-    """Shorten the end of a log to one line; Geant4's exceptions say what happened after 'issued by'."""
+    """Shorten the end of a log to one line; Geant4 says what happened after 'issued by'."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     except OSError:

@@ -202,7 +202,7 @@ def _check_geant4(run: _Run) -> None:
 
 @contextmanager
 def _parts(run: _Run, resume: bool) -> Iterator[Parts]:
-    """Open the folder of shards, new or left over; a request refused before any shard leaves none."""
+    """Open the folder of shards; a request refused before the first shard leaves none."""
     folder, settings = parts_folder(run.path), run.settings()
     if folder.exists() and not resume:
         raise RequestError(

@@ -36,7 +36,7 @@ HARD_PHOTON_MEV = 0.5
 LIGHT_Z = 20
 
 
-class _Steps(g4.G4VPrimitiveScorer):
+class _Steps(g4.G4VPrimitiveScorer):  # type: ignore[misc]
     """Hands the steps that pass `chosen`, one of Geant4's filters, to a scorer."""
 
     def __init__(self, name: str, scorer: Scorer, chosen: Any) -> None:
@@ -96,10 +96,10 @@ class Scorer:
             return True
 
         for part in self._parts:
-            part.ProcessHits = process_hits
+            part.ProcessHits = process_hits  # type: ignore[method-assign]
 
     def take(self) -> tuple[Floats, Floats]:
-        """Return points (M, 3) in mm and deposits (M,) in MeV since the last call, and forget them."""
+        """Return points (M, 3) in mm and deposits (M,) in MeV since the last call."""
         points = np.frombuffer(b"".join(self._points), dtype=np.float64).reshape(-1, 3)
         deposits = np.array(self._deposits, dtype=np.float64)
         self._points.clear()
@@ -121,8 +121,8 @@ def voxelise(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
     """Add up deposits (M,) in MeV at displacements (M, 3) in mm from the entrance, by cell.
 
-    `theta`, `phi` in rad turn the mesh. Returns the cells (K,), in rising order, their energies (K,)
-    in MeV, and the energy outside the mesh in MeV.
+    `theta`, `phi` in rad turn the mesh. Returns the cells (K,), in rising order, their
+    energies (K,) in MeV, and the energy outside the mesh in MeV.
     """
     flat = mesh.cells_of(displacement, theta, phi)
     inside = flat >= 0

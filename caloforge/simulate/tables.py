@@ -3,16 +3,19 @@
 `element_files` gives the seven files of the open data set (see `physics_data`): scaled
 bremsstrahlung (Seltzer and Berger 1986, doi:10.1016/0092-640X(86)90014-8), photoelectric absorption
 (EPDL97 and Kissel's shells through xraylib) and Rayleigh scattering (EPDL97 through xraylib).
-xraylib speaks keV and barn; Geant4's files speak MeV.
+xraylib speaks keV and barn; Geant4's files speak MeV. Imported only where tables are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import xraylib
 
 __all__ = ["element_files"]
 
@@ -20,11 +23,11 @@ Array = npt.NDArray[np.float64]
 
 POINTS_PER_DECADE = 40
 LOWEST_KEV = 0.1  # edges below are left out: their electrons never leave the atom's cell
-SCAN_KEV = (1000.0, 800.0)  # the last energies of xraylib's total cross sections
+LAST_KEV = (999.9, 799.9)  # the last energies of xraylib, just inside its tables
 TOP_MEV = 1e8  # the tables end far above any shower photon: 100 TeV
 EDGE = 5e-4  # relative distance from an edge at which its two sides are read
 NO_FIT_MEV = 1e12  # above this Geant4 would use fitted coefficients: never
-MBARN_PER_MM2 = 1e-22  # one barn in mm^2, Geant4's unit of area
+MM2_PER_BARN = 1e-22  # Geant4's unit of area is mm^2
 
 
 def element_files(z: int, bremsstrahlung: Path) -> dict[str, str]:
@@ -59,15 +62,15 @@ def _shells(z: int) -> list[tuple[int, float]]:
     """List (xraylib's shell number, binding energy in keV), most bound first, K always."""
     found = []
     for shell in range(31):
-        energy = _try(lambda shell=shell: _xraylib().EdgeEnergy(z, shell))
+        energy = _try(partial(xraylib.EdgeEnergy, z, shell))
         if energy is not None and energy > (0.0 if shell == 0 else LOWEST_KEV):
             found.append((shell, energy))
     return sorted(found, key=lambda item: -item[1])
 
 
 def _photo_above(z: int, shells: list[tuple[int, float]]) -> str:
-    last = next(e for e in SCAN_KEV if _try(lambda e=e: _xraylib().CSb_Photo(z, e)) is not None)
-    energy, sigma = _segment(lambda e: _photo(z, e), shells[0][1], last)
+    last = next(e for e in LAST_KEV if _try(partial(xraylib.CSb_Photo, z, e)) is not None)
+    energy, sigma = _segment(partial(_photo, z), shells[0][1], last)
     tail = np.geomspace(last, TOP_MEV * 1e3, 8 * POINTS_PER_DECADE)[1:]
     sigma = np.concatenate([sigma, _continuation(z, last)(tail)])
     return _table(np.concatenate([energy, tail]) / 1e3, sigma, 3)
@@ -85,9 +88,7 @@ def _photo_below(z: int, shells: list[tuple[int, float]]) -> str:
     edges = [energy for _, energy in reversed(shells)]
     if len(edges) == 1:  # only a K shell: Geant4 never looks below it
         edges.insert(0, 0.5 * edges[0])
-    parts = [
-        _segment(lambda e: _photo(z, e), a, b) for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    parts = [_segment(partial(_photo, z), a, b) for a, b in pairwise(edges)]
     energy, sigma = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return _table(energy / 1e3, sigma, 3)
 
@@ -95,22 +96,30 @@ def _photo_below(z: int, shells: list[tuple[int, float]]) -> str:
 def _photo_shells(z: int, shells: list[tuple[int, float]]) -> str:
     text = []
     for number, (shell, edge) in enumerate(shells):
-        energy, sigma = _segment(
-            lambda e, shell=shell: _photo(z, e) * _share(z, shell, e), edge, 800.0
-        )
+        energy, sigma = _segment(partial(_photo_shell, z, shell), edge, 800.0)
         energy, scaled = energy / 1e3, sigma * (energy / 1e3) ** 3
         head = f"{energy[0]:.9g} {energy[-1]:.9g} {energy.size} {number}\n"
         text.append(head + _pairs(energy, scaled))
     return "".join(text)
 
 
+def _photo_shell(z: int, shell: int, energy: float) -> float:
+    """Photoelectric cross section of one shell in barn at `energy` keV."""
+    return _photo(z, energy) * _share(z, shell, energy)
+
+
 def _share(z: int, shell: int, energy: float) -> float:
-    """Share of `shell` in the photoelectric cross section; held at its last value above 200 keV."""
+    """Share of `shell` in the photoelectric cross section at `energy` keV.
+
+    Beyond the last energy of the shells' tables (50, 90 or 300 keV) it is held at its value there.
+    The cross sections per gram are compared, because those per atom (``CSb_Photo_Partial``) are
+    those of a single electron of the shell.
+    """
     for e in (energy, 200.0, 90.0, 50.0):
         if e > energy:
             continue
-        part = _try(lambda e=e: _xraylib().CSb_Photo_Partial(z, shell, e))
-        total = _try(lambda e=e: _xraylib().CSb_Photo_Total(z, e))
+        part = _try(partial(xraylib.CS_Photo_Partial, z, shell, e))
+        total = _try(partial(xraylib.CS_Photo_Total, z, e))
         if part is not None and total:
             return part / total
     return 0.0
@@ -122,16 +131,16 @@ def _binding_energies(shells: list[tuple[int, float]]) -> str:
 
 
 def _rayleigh(z: int) -> str:
-    energy, sigma = _segment(lambda e: _xraylib().CSb_Rayl(z, e), LOWEST_KEV, 799.0)
-    return _table(energy / 1e3, sigma * MBARN_PER_MM2, 2)
+    energy, sigma = _segment(partial(xraylib.CSb_Rayl, z), LOWEST_KEV, 799.0)
+    return _table(energy / 1e3, sigma * MM2_PER_BARN, 2)
 
 
 def _photo(z: int, energy: float) -> float:
     """Photoelectric cross section in barn at `energy` keV; E^-3 below xraylib's first energy."""
     first = LOWEST_KEV * (1 + EDGE)
     if energy >= first:
-        return float(_xraylib().CSb_Photo(z, energy))
-    return float(_xraylib().CSb_Photo(z, first)) * (first / energy) ** 3
+        return float(xraylib.CSb_Photo(z, energy))
+    return float(xraylib.CSb_Photo(z, first)) * (first / energy) ** 3
 
 
 def _segment(sigma: Callable[[float], float], low: float, high: float) -> tuple[Array, Array]:
@@ -163,9 +172,3 @@ def _try(value: Callable[[], float]) -> float | None:
         return float(value())
     except ValueError:
         return None
-
-
-def _xraylib():  # noqa: ANN202
-    import xraylib
-
-    return xraylib

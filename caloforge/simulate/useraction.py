@@ -19,12 +19,12 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
 from caloforge.simulate import geometry
 from caloforge.simulate.beam import PDG, Primaries
+from caloforge.simulate.geant4 import CUT_MM
 from caloforge.simulate.physics_data import PhysicsData, write_elements
 from caloforge.simulate.scoring import LIGHT_Z, Scorer, voxelise
 
 __all__ = ["Event", "Run", "start", "version"]
 
-CUT_MM = 0.7
 NAMES = {pdg: name for name, pdg in PDG.items()}
 
 
@@ -38,7 +38,7 @@ class Event:
     seconds: float
 
 
-class _Construction(g4.G4VUserDetectorConstruction):
+class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
     """Builds the geometry, then sees to the tables of the elements that it is made of."""
 
     def __init__(self, detector: Detector, data: PhysicsData, physics: str) -> None:
@@ -65,10 +65,10 @@ class _Construction(g4.G4VUserDetectorConstruction):
 
 def _heaviest(logical: Any) -> int:
     """Highest atomic number in the material of a logical volume."""
-    return max(element.GetZasInt() for element in logical.GetMaterial().GetElementVector())
+    return max(int(element.GetZasInt()) for element in logical.GetMaterial().GetElementVector())
 
 
-class _Electromagnetic(g4.G4VModularPhysicsList):
+class _Electromagnetic(g4.G4VModularPhysicsList):  # type: ignore[misc]
     """``G4EmStandardPhysics`` and ``G4DecayPhysics`` with cuts of 0.7 mm."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Electromagnetic(g4.G4VModularPhysicsList):
             self.RegisterPhysics(part)
 
 
-class _Gun(g4.G4VUserPrimaryGeneratorAction):
+class _Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
     """Seeds the event and shoots its primary from the origin."""
 
     def __init__(self, run: Run) -> None:
@@ -103,7 +103,7 @@ class _Gun(g4.G4VUserPrimaryGeneratorAction):
         self.gun.GeneratePrimaryVertex(event)
 
 
-class _EndOfEvent(g4.G4UserEventAction):
+class _EndOfEvent(g4.G4UserEventAction):  # type: ignore[misc]
     """Turns the steps of an event into a sparse shower."""
 
     def __init__(self, run: Run) -> None:
@@ -119,7 +119,7 @@ class _EndOfEvent(g4.G4UserEventAction):
         run.on_event()
 
 
-class _Actions(g4.G4VUserActionInitialization):
+class _Actions(g4.G4VUserActionInitialization):  # type: ignore[misc]
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run

@@ -36,8 +36,13 @@ def test_one_material_in_two_layers_is_that_material() -> None:
 
 def test_more_absorber_samples_less_and_is_denser() -> None:
     found = [effective(stack(d)) for d in (0.5, 1.0, 2.0, 4.0)]
-    assert all(a.sampling_fraction > b.sampling_fraction for a, b in zip(found, found[1:], strict=False))
-    assert all(a.radiation_length_mm > b.radiation_length_mm for a, b in zip(found, found[1:], strict=False))
+    assert all(
+        a.sampling_fraction > b.sampling_fraction for a, b in zip(found, found[1:], strict=False)
+    )
+    assert all(
+        a.radiation_length_mm > b.radiation_length_mm
+        for a, b in zip(found, found[1:], strict=False)
+    )
 
 
 # Fully simulated sampling fractions (LEMURS); electrons sample less than a minimum-ionising particle.

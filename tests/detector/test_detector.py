@@ -31,7 +31,11 @@ MISTAKES = {
     "missing": ("layers = 10\n", "", r"line 2.*'stack.layers' is missing"),
     "word": ("n_phi = 16", 'n_phi = "many"', r"line 9.*mesh.n_phi"),
     "toml": ("n_r = 9", "n_r = = 9", r"no valid TOML.*line 8"),
-    "no geometry": (TEXT[TEXT.index("[stack]") : TEXT.index("[mesh]")], "", r"\[stack\] or a \[gdml\]"),
+    "no geometry": (
+        TEXT[TEXT.index("[stack]") : TEXT.index("[mesh]")],
+        "",
+        r"\[stack\] or a \[gdml\]",
+    ),
     "infinite": ("cell_z_mm = 3.4", "cell_z_mm = inf", r"line 12.*finite"),
 }
 
@@ -78,7 +82,9 @@ def test_gdml_is_resolved_beside_the_detector_file(tmp_path: Path) -> None:
 
 
 def test_a_broken_regular_expression_is_named() -> None:
-    text = 'name="m"\n[gdml]\nfile="a"\nsensitive=["("]\nentrance="c"\n' + TEXT[TEXT.index("[mesh]") :]
+    text = (
+        'name="m"\n[gdml]\nfile="a"\nsensitive=["("]\nentrance="c"\n' + TEXT[TEXT.index("[mesh]") :]
+    )
     with pytest.raises(RequestError, match="no regular expression"):
         parse_detector(text)
 

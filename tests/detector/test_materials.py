@@ -38,7 +38,9 @@ def test_compositions_are_complete(name: str) -> None:
 
 
 def test_denser_means_shorter() -> None:
-    lengths = [material(n).radiation_length_mm for n in ("G4_POLYSTYRENE", "G4_Fe", "G4_Pb", "G4_W")]
+    lengths = [
+        material(n).radiation_length_mm for n in ("G4_POLYSTYRENE", "G4_Fe", "G4_Pb", "G4_W")
+    ]
     assert lengths == sorted(lengths, reverse=True)
 
 

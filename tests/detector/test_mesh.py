@@ -67,7 +67,9 @@ def test_the_mirror_is_its_own_inverse_and_flips_y() -> None:
     assert (MESH.cells_of(flipped, 0.0, 0.0) == MESH.mirrored(cells)).all()
 
 
-@pytest.mark.parametrize("wrong", [{"n_r": 0}, {"cell_z_mm": 0}, {"cell_r_mm": float("nan")}, {"x": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"n_r": 0}, {"cell_z_mm": 0}, {"cell_r_mm": float("nan")}, {"x": 1}]
+)
 def test_refuses_what_is_no_mesh(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Mesh(**(MESH.model_dump() | wrong))

@@ -11,8 +11,15 @@ import torch
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.models.diffusion import (
-    SAMPLERS, SIZES, DiffusionConfig, DiffusionTransformer, config_of, flow_loss, heun,
-    posterior, sample,
+    SAMPLERS,
+    SIZES,
+    DiffusionConfig,
+    DiffusionTransformer,
+    config_of,
+    flow_loss,
+    heun,
+    posterior,
+    sample,
 )  # fmt: skip
 from caloforge.learn.preprocess import Scaled
 from caloforge.showers.showers import Showers
@@ -24,7 +31,9 @@ SHAPE = (3, 4, 10)
 def given_for(detector: Detector, n: int) -> Conditions:
     rng = np.random.default_rng(0)
     energy = rng.uniform(1e3, 1e5, n)
-    return conditions([detector], np.zeros(n, np.int64), energy, rng.uniform(1, 2, n), np.full(n, 11))
+    return conditions(
+        [detector], np.zeros(n, np.int64), energy, rng.uniform(1, 2, n), np.full(n, 11)
+    )
 
 
 def network(size: str = "micro") -> DiffusionTransformer:

@@ -96,7 +96,11 @@ def test_recipes_are_strict(tmp_path: Path) -> None:
         load_recipe(path)
     path.write_text('data = ["a.h5"]\nsteps = 10\n')
     assert load_recipe(path, ["steps=3", 'size="micro"', "size=tiny"]).steps == 3
-    for wrong, message in (("steps=-1", "'steps'"), ("size=huge", "'size'"), ("steps", "key=value")):
+    for wrong, message in (
+        ("steps=-1", "'steps'"),
+        ("size=huge", "'size'"),
+        ("steps", "key=value"),
+    ):
         with pytest.raises(RequestError, match=message):
             load_recipe(path, [wrong])
     with pytest.raises(RequestError, match="no file matches 'a.h5'"):

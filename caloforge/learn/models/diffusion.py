@@ -13,9 +13,9 @@ the posterior mean under the known noise, in closed form (`posterior`), so that 
 by its own noisy value and its surroundings only have to say what is likely. Energies have the same
 head with p = 1. At t = 1 the guess is the input, whatever the network says.
 
-*A level for each part.* The energies (total and layers) and each voxel token carry a level of their
-own. A shower is drawn in two stages by the same network: the energies with the voxels left at noise,
-then the voxels with the energies given. Both stages are trained together.
+*A level for each part.* The energies (total and layers) and each voxel token carry a level of
+their own. A shower is drawn in two stages by the same network: the energies with the voxels left at
+noise, then the voxels with the energies given. Both stages are trained together.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class DiffusionConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DiffusionConfig:
         """Undo `to_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 # Patch (0, 0, p): all cells of p layers. One dial sets tokens and width together.
@@ -78,12 +81,17 @@ SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def config_of(size: str, shape: tuple[int, int, int]) -> DiffusionConfig:
     """Configuration of a named size on a mesh of `shape` cells."""
     values = dict(SIZES[size])
-    patch = tuple(p or n for p, n in zip(values.pop("patch"), shape, strict=True))
+    p_r, p_phi, p_z = values.pop("patch")
+    patch = (p_r or shape[0], p_phi or shape[1], p_z or shape[2])
     return DiffusionConfig(shape=shape, patch=patch, **values)
 
 
 class DiffusionTransformer(nn.Module):
     """Predicts the clean shower from a noisy one, its levels and its conditions."""
+
+    feature_mean: Tensor
+    feature_spread: Tensor
+    empty: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -118,6 +126,7 @@ class DiffusionTransformer(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         for block in self.blocks:
+            assert isinstance(block, Block)
             nn.init.zeros_(block.table)
 
     @torch.no_grad()
@@ -207,7 +216,7 @@ def posterior(
 def flow_loss(
     network: DiffusionTransformer, clean: Scaled, given: Conditions, draw: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Flow-matching loss of both stages: (energies, voxels), mean squared error of the field.
+    """Flow-matching loss of both stages for B showers: (energies, voxels), both ().
 
     The first `ENERGY_SHARE` of the batch trains the energies with the voxels at noise; the rest
     trains the voxels with the energies given.
@@ -236,14 +245,17 @@ def _normal(draw: torch.Generator, shape: tuple[int, ...], device: torch.device)
 
 
 def euler(field: Field, x: Tensor, levels: Tensor) -> Tensor:
-    """Integrate dx/dt = field(x, t) over the levels (K + 1,) with Euler's method, K calls."""
+    """Integrate dx/dt = field(x, t), x (...), over levels (K + 1,) with Euler's method, K calls."""
     for t, s in zip(levels[:-1], levels[1:], strict=True):
         x = x + (s - t) * field(x, t)
     return x
 
 
 def heun(field: Field, x: Tensor, levels: Tensor) -> Tensor:
-    """Integrate dx/dt = field(x, t) with Heun's method; the last step is Euler's, 2K - 1 calls."""
+    """Integrate dx/dt = field(x, t), x (...), over levels (K + 1,) with Heun's method.
+
+    The last step is Euler's, where the field is singular; 2K - 1 calls.
+    """
     for t, s in zip(levels[:-2], levels[1:-1], strict=True):
         slope = field(x, t)
         ahead = field(x + (s - t) * slope, s)
@@ -259,7 +271,7 @@ SAMPLERS: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = MappingProxy
 def sample(
     network: DiffusionTransformer, noise: Scaled, given: Conditions, steps: int, sampler: str
 ) -> Scaled:
-    """Draw showers from noise: energies first, then voxels, `steps` steps each."""
+    """Draw showers from noise (B, ...): energies first, then voxels, `steps` steps each."""
     integrate = SAMPLERS[sampler]
     levels = torch.linspace(0.0, 1.0, steps + 1, device=noise.voxels.device)
     b, tokens = given.showers, network.patches.tokens

@@ -1,0 +1,160 @@
+"""The command line: quick help, one line and exit code 2 for wrong requests, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from caloforge.cli import main
+from caloforge.detector.detector import Detector
+from caloforge.learn.checkpoint import Model, save_model
+from caloforge.showers.formats import write_showers
+from caloforge.showers.showers import Showers
+
+VERBS = ("detectors", "simulate", "convert", "train", "generate", "validate", "quickstart")
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_help_is_quick_and_light() -> None:
+    code = (
+        "import sys; from caloforge.cli import main; main(['--help']);"
+        "heavy = {'torch', 'h5py', 'matplotlib', 'geant4_pybind', 'sklearn', 'numpy'} & set(sys.modules);"
+        "sys.exit(bool(heavy))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert all(verb in done.stdout for verb in VERBS)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < 0.5  # seconds of processor time, a promise of the command line
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(verb, "--help") == 0
+    assert "Example: caloforge" in capsys.readouterr().out
+
+
+def test_detectors_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("detectors", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["par04-siw"]["layers"].startswith("90 x")
+    assert run("detectors", "show", "par04-siw", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["radiation_length_mm"] == pytest.approx(
+        4.22, abs=0.01
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("caloforge ")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the wrong inputs that the requests below name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def wrong(
+    here: Path, toy: Callable[..., Showers], small_detector: Detector, tiny_model: Model
+) -> Path:
+    toml = small_detector.to_toml()
+    (here / "good.toml").write_text(toml)
+    (here / "key.toml").write_text(toml.replace("layers = 20", "layers = 20\ncolour = 3"))
+    (here / "thin.toml").write_text(toml.replace("thickness_mm = 0.5", "thickness_mm = 0"))
+    save_model(tiny_model, here / "model")
+    showers = toy(small_detector, 60)
+    write_showers(showers, here / "lemurs.h5", "lemurs")
+    (here / "nan.h5").write_bytes((here / "lemurs.h5").read_bytes())
+    with h5py.File(here / "nan.h5", "a") as file:
+        file["showers"][3, 1, 2, 4] = np.nan
+    with h5py.File(here / "noshowers.h5", "w") as file:
+        file["energies"] = showers.energy
+    (here / "cut.h5").write_bytes((here / "lemurs.h5").read_bytes()[:-3000])
+    (here / "recipe.toml").write_text('data = ["lemurs.h5"]\nsteps = 3\nlearning_rat = 1e-3\n')
+    (here / "fine.toml").write_text('data = ["lemurs.h5"]\nsteps = 3\nsize = "micro"\nbatch = 8\n')
+    (here / "file").write_text("not a folder")
+    return here
+
+
+REQUESTS = {
+    "unknown detector": ("simulate par04-siv out.h5 -n 2", "unknown detector 'par04-siv'"),
+    "unknown key": ("simulate key.toml out.h5 -n 2", "unknown key 'stack.colour'"),
+    "zero thickness": ("detectors check thin.toml", "greater than 0"),
+    "negative energy": ("simulate good.toml out.h5 -n 2 --energy=-5", "above 0, not -5 GeV"),
+    "range upside down": ("simulate good.toml out.h5 -n 2 --energy 100:1", "upside down"),
+    "no number": ("simulate good.toml out.h5 -n 2 --energy many", "neither a number nor a range"),
+    "particle": ("simulate good.toml out.h5 -n 2 --particle k0", "unknown particle 'k0'"),
+    "no events": ("simulate good.toml out.h5 -n 0", "at least 1"),
+    "missing file": ("validate nowhere.h5 lemurs.h5 --out out", "there is no file 'nowhere.h5'"),
+    "truncated": ("validate cut.h5 lemurs.h5 --out out", "truncated"),
+    "no showers": ("convert noshowers.h5 out.h5", "has no 'showers'"),
+    "NaN voxels": ("convert nan.h5 out.h5", "NaN"),
+    "NaN voxels in the validation": ("validate nan.h5 lemurs.h5 --out out", "NaN"),
+    "NaN voxels in the training": (
+        "train fine.toml --out out --set 'data=[\"nan.h5\"]'", "NaN"
+    ),
+    "mesh does not fit": ("generate model out.h5 --detector par04-siw -n 2", "does not fit the model"),
+    "misspelt key": ("train recipe.toml --out out", "unknown key 'learning_rat'"),
+    "no recipe": ("train no.toml --out out", "there is no recipe 'no.toml'"),
+    "unwritable file": ("generate model file/out.h5 --detector good.toml -n 2 --energy 20", "cannot write"),
+    "unwritable folder": ("train fine.toml --out file/run", "cannot write"),
+    "unwritable report": ("validate lemurs.h5 lemurs.h5 --out file/run", "cannot write"),
+    "unwritable production": ("simulate good.toml file/a.h5 -n 2", "cannot write"),
+    "out of range": ("generate model out.h5 --detector good.toml -n 2 --energy 5000", "--extrapolate"),
+    "unknown model": ("generate nomodel out.h5 --detector good.toml", "there is no model 'nomodel'"),
+    "unknown option": ("generate model out.h5 --detecto good.toml", "No such option"),
+    "missing argument": ("generate", "Missing argument"),
+    "unknown verb": ("simulat good.toml", "No such command"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_a_wrong_request_is_one_line_and_exit_code_2(
+    wrong: Path, request_: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shlex
+
+    command, message = REQUESTS[request_]
+    before = sorted(os.walk(wrong))
+    assert run(*shlex.split(command)) == 2
+    captured = capsys.readouterr()
+    line = [text for text in captured.err.splitlines() if text.startswith("caloforge: ")]
+    assert len(line) == 1 and message in line[0], captured.err
+    assert "Traceback" not in captured.err
+    assert sorted(os.walk(wrong)) == before, "something was left behind"
+
+
+def test_convert_and_back(wrong: Path) -> None:
+    assert run("convert", "lemurs.h5", "native.h5") == 0
+    assert run("convert", "native.h5", "again.h5", "--to", "lemurs") == 0
+    with h5py.File("lemurs.h5") as a, h5py.File("again.h5") as b:
+        assert np.array_equal(a["showers"][:], b["showers"][:])
+
+
+def test_train_generate_validate(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "fine.toml", "--out", "mine", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 3
+    assert run("generate", "mine", "gen.h5", "--like", "lemurs.h5", "--steps", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["showers"] == 60
+    assert run("validate", "lemurs.h5", "gen.h5", "--out", "report") == 0
+    assert json.loads(Path("report/metrics.json").read_text())["metrics"]
+    assert Path("report/report.html").stat().st_size > 10_000
