@@ -4,6 +4,9 @@ The block is that of the diffusion transformer (Peebles and Xie, arXiv:2212.0974
 shifts, scales and gates each sublayer (adaLN-Zero). One shared network makes the modulation and
 each block adds a learned table (adaLN-single, Chen et al., arXiv:2310.00426), which halves the
 parameters. Queries and keys are normalised (arXiv:2302.05442), which keeps half precision stable.
+
+Attention sees patches; `Neighbours` lets a voxel see the voxels beside it, with the same weights
+everywhere, because tracks cross from cell to cell in every detector alike.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["Attention", "Block", "modulate"]
+__all__ = ["Attention", "Block", "Neighbours", "modulate"]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -59,3 +62,31 @@ class Block(nn.Module):
         x = x + gate_a[:, None] * self.attention(modulate(self.norm(x), shift_a, scale_a))
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
         return x + gate_m[:, None] * mixed
+
+
+class Neighbours(nn.Module):
+    """Corrects K quantities per voxel by what stands in the voxels around: two convolutions.
+
+    phi closes on itself; beyond the mesh in r and z there is nothing. It starts as no correction.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(inputs, hidden, 3, padding=(1, 0, 1))
+        self.gain = nn.Linear(width, 2 * hidden)
+        self.second = nn.Conv3d(hidden, outputs, 3, padding=(1, 0, 1))
+        for layer in (self.gain, self.second):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Correction (B, outputs, R, PHI, Z) from x (B, inputs, R, PHI, Z), condition (B, D)."""
+        hidden: Tensor = self.first(_around(x))  # (B, H, R, PHI, Z)
+        shift, scale = self.gain(condition)[..., None, None, None].chunk(2, dim=1)
+        correction: Tensor = self.second(_around(F.silu(hidden * (1 + scale) + shift)))
+        return correction
+
+
+def _around(x: Tensor) -> Tensor:
+    """Put the last phi bin before the first and the first after the last: (..., PHI + 2, Z)."""
+    return torch.cat([x[..., -1:, :], x, x[..., :1, :]], dim=-2)

@@ -65,7 +65,7 @@ DATA_VARIABLES = {
     "G4INCLDATA": "G4INCL",
     "G4CHANNELINGDATA": "G4CHANNELING",
 }
-# What the hadronic lists read on top of G4LEDATA (facts of Geant4 11.4's FTFP_BERT).
+# What the hadronic lists read at their start.
 HADRONIC_VARIABLES = ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4ENSDFSTATEDATA")
 # One file that every official release has and the open subset never writes.
 LANDMARKS = {
@@ -125,8 +125,8 @@ def find_data() -> PhysicsData:
     """Find the official data, and a place in the cache for what is not there.
 
     Nothing is written here except empty folders; see `write_elements`. Raises `RequestError` when
-    ``GEANT4_DATA_DIR`` is no folder, when a package of the open subset is not installed and when
-    the cache cannot be written.
+    ``GEANT4_DATA_DIR`` or a ``G4*DATA`` variable names no folder, when a package of the open subset
+    is not installed and when the cache cannot be written.
     """
     found = {name: folder for name in DATA_VARIABLES if (folder := _official(name)) is not None}
     if len(found) == len(DATA_VARIABLES):
@@ -137,7 +137,9 @@ def find_data() -> PhysicsData:
     folders = {name: found.get(name, root / folder) for name, folder in DATA_VARIABLES.items()}
     _make_folders([folders[name] for name in folders if name not in found])
     if "G4ENSDFSTATEDATA" not in found:  # an empty list: no excited nuclei
-        _write_atomically(folders["G4ENSDFSTATEDATA"] / "ENSDFSTATE.dat", "")
+        states = folders["G4ENSDFSTATEDATA"] / "ENSDFSTATE.dat"
+        if not states.exists():
+            _write_atomically(states, "")
     source = _official_source(found) if "G4LEDATA" in found else _open_source(versions)
     return PhysicsData(folders, frozenset(found), source)
 
@@ -176,7 +178,7 @@ def activate(data: PhysicsData) -> None:
 def _official(variable: str) -> Path | None:
     named = os.environ.get(variable)
     if named:
-        return _if_official(variable, Path(named))
+        return _if_official(variable, _existing(variable, named))
     for parent in _data_parents():
         for folder in sorted(parent.glob(DATA_VARIABLES[variable] + "[0-9]*"), reverse=True):
             if _if_official(variable, folder):
@@ -188,10 +190,14 @@ def _data_parents() -> list[Path]:
     parents = [Path.home() / ".geant4_pybind"]
     named = os.environ.get("GEANT4_DATA_DIR")
     if named:
-        if not Path(named).is_dir():
-            raise RequestError(f"GEANT4_DATA_DIR is '{named}', no folder: correct or unset it")
-        parents.insert(0, Path(named))
+        parents.insert(0, _existing("GEANT4_DATA_DIR", named))
     return parents
+
+
+def _existing(variable: str, named: str) -> Path:
+    if not Path(named).is_dir():
+        raise RequestError(f"{variable} is '{named}', no folder: correct or unset it")
+    return Path(named)
 
 
 def _if_official(variable: str, folder: Path) -> Path | None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +112,14 @@ def write_shard(path: Path, showers: Showers, seconds: NDArray[np.float64]) -> N
 
 
 def read_shard(path: Path, detector: Detector) -> tuple[Showers, NDArray[np.float64]]:
-    """Read what `write_shard` wrote; raises `WorkError` for a damaged shard."""
+    """Read what `write_shard` wrote: showers, and the processor time (N,) in s of each.
+
+    Raises `WorkError` for a damaged shard.
+    """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as stream, np.load(stream) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise WorkError(f"'{path}' is damaged ({error}); delete it and use --resume") from None
     seconds = found.pop("seconds")
     return Showers(**found, mesh=detector.mesh, detector=detector), seconds

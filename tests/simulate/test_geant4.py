@@ -115,20 +115,59 @@ def test_no_shortcut_of_the_scoring_changes_a_shower():
     code = """
         from caloforge.simulate.physics_data import activate, find_data
         activate(find_data())
-        from caloforge.simulate import scoring, useraction
+        import caloforge.simulate.useraction as useraction
+        from caloforge.simulate.livestep import KNOWN
+        from caloforge.simulate.scoring import Scorer
+        from importlib.metadata import version
         full = FULL
         if full:
-            useraction.Scorer = lambda every_step: scoring.Scorer(every_step=True, direct=False)
+            useraction.Scorer = lambda every_step: Scorer(every_step=True, direct=False)
         engine = Geant4Engine(load_detector("par04-siw"))
         showers = engine.run(Beam("e-", (2000.0, 2000.0)).primaries(5, 0, 4))[0]
         parts = engine.run_state.construction.scorer._parts
-        say(parts=len(parts), quick="ProcessHits" in vars(parts[0]), **arrays(showers))
+        quick = "ProcessHits" in vars(parts[0])
+        assert quick == (version("geant4-pybind") in KNOWN and not full)
+        say(parts=len(parts), **arrays(showers))
         """
     quick, full = run(code.replace("FULL", "False")), run(code.replace("FULL", "True"))
     assert (quick.pop("parts"), full.pop("parts")) == (2, 1)
-    assert quick.pop("quick") and not full.pop("quick")
     assert len(full["cell"]) > 100
     assert quick == full
+
+
+def test_volumes_fill_the_stack_and_deposits_their_cells():
+    said = run(
+        """
+        from caloforge.simulate.physics_data import activate, find_data
+        activate(find_data())
+        from caloforge.simulate.geometry import build, direction
+        from caloforge.simulate.scoring import voxelise
+        siw = load_detector("par04-siw")
+        stack, mesh = siw.stack, siw.mesh
+        built = build(siw)
+        tubes = [v.GetSolid() for v in built.sensitive]
+        point = built.entrance(1.0, 2.0)
+        axis = direction(1.0, 2.0)
+        # One deposit in the middle of each layer of the mesh, on the axis, and one behind it.
+        depth = np.append(mesh.centres_z, mesh.edges_z[-1] + 1.0)
+        energies = np.arange(1.0, len(depth) + 1)
+        cell, deposit, leakage = voxelise(depth[:, None] * axis, energies, mesh, 1.0, 2.0)
+        say(layers=len(tubes), radius=float(np.hypot(*point[:2])), norm=float(axis @ axis),
+            along=float(point @ axis / np.linalg.norm(point)),
+            inner=[t.GetInnerRadius() for t in tubes], outer=[t.GetOuterRadius() for t in tubes],
+            z=(cell % mesh.n_z).tolist(), deposit=deposit.tolist(), leakage=leakage)
+        """
+    )
+    stack, mesh = load_detector("par04-siw").stack, load_detector("par04-siw").mesh
+    assert said["layers"] == stack.layers
+    assert said["radius"] == pytest.approx(stack.inner_radius_mm)
+    assert said["norm"] == pytest.approx(1) and said["along"] == pytest.approx(1)
+    outer = stack.inner_radius_mm + stack.pitch_mm * np.arange(1, stack.layers + 1)
+    assert np.allclose(said["outer"], outer)
+    assert np.allclose(said["inner"], outer - stack.active.thickness_mm)
+    by_layer = dict(zip(said["z"], said["deposit"], strict=True))
+    assert by_layer == {z: z + 1.0 for z in range(mesh.n_z)}
+    assert said["leakage"] == mesh.n_z + 1
 
 
 def test_a_process_runs_geant4_once_and_says_what_it_is():

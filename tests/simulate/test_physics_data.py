@@ -142,6 +142,7 @@ def test_our_own_tables_are_never_taken_for_official(cache, monkeypatch):
     ("change", "message"),
     [
         ({"GEANT4_DATA_DIR": "/nowhere/at/all"}, "GEANT4_DATA_DIR"),
+        ({"G4LEDATA": "/nowhere/at/all"}, "G4LEDATA"),
         ({"CALOFORGE_CACHE": "/dev/null/cache"}, "CALOFORGE_CACHE"),
     ],
 )

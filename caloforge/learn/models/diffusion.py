@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caloforge.learn.blocks import Block, modulate
+from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.tokens import Patches, fourier, positions
@@ -39,6 +39,7 @@ __all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "euler", "flow_lo
 CLOSEST = 0.05  # The field is x_1 - x_t over 1 - t; no closer to t = 1 than this.
 ENERGY_SHARE = 0.25  # Share of a batch that trains the first stage.
 POSITION = 8
+HIDDEN = 16  # Channels of the neighbourhood of a voxel.
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -115,6 +116,7 @@ class DiffusionTransformer(nn.Module):
         self.last_modulation = nn.Linear(d, 2 * d)
         self.register_buffer("empty", torch.zeros(()))
         self.head_voxels = nn.Linear(d, 3 * cells)
+        self.neighbours = Neighbours(5, HIDDEN, 3, d)
         self.head_layers = nn.Linear(d, 2 * p_z)
         self.head_total = nn.Linear(d, 2)
         self._initialise()
@@ -158,10 +160,10 @@ class DiffusionTransformer(nn.Module):
 
         slabs = noisy.energies[:, 1:].reshape(b, g_z, -1)  # (B, Gz, pz)
         layers = self.embed_layers(slabs)[:, None, None].expand(-1, g_r, g_phi, -1, -1)
-        maps = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
+        active = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
         x = (
             self.embed_voxels(self.patches.cut(noisy.voxels))
-            + self.embed_maps((maps + 0.05).log())
+            + self.embed_maps((active + 0.05).log())
             + self.embed_position(positions(self.patches, given.pitch, POSITION))
             + self.embed_level(fourier(level_voxels, POSITION, 4.0, 0.1))
             + layers.reshape(b, tokens, -1)
@@ -175,8 +177,10 @@ class DiffusionTransformer(nn.Module):
         x = modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1))
 
         belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
-        logit, mean, log_spread = (self.patches.join(part).float() for part in belief)
+        maps = torch.stack([self.patches.join(part) for part in belief], dim=1)  # (B, 3, R, PHI, Z)
         level = self.patches.join(level_voxels[..., None].expand(-1, -1, self.patches.cells))
+        seen = torch.cat([maps, torch.stack([noisy.voxels, level], dim=1)], dim=1)
+        logit, mean, log_spread = (maps + self.neighbours(seen, c)).float().unbind(1)
         voxels = posterior(noisy.voxels, level, mean, log_spread, logit, self.empty)
 
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)

@@ -1,0 +1,1 @@
+"""Geant4 showers that ship with the package and that no shipped model has seen."""
