@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caloforge.errors import RequestError
 
-__all__ = ["atomic_path", "claimed_folder", "require_writable"]
+__all__ = ["atomic_path", "claimed_folder", "locked", "require_writable"]
 
 
 def require_writable(folder: Path) -> None:
@@ -62,6 +62,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sibling.replace(path)
     finally:
         _remove(sibling)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; raises `RequestError` when another one works in it.
+
+    The lock goes with the process, however it ends. Without effect where there is no ``fcntl``.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(f"another process is working in '{folder}': wait for it") from None
+        yield
 
 
 def _remove(path: Path) -> None:

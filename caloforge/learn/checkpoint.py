@@ -93,6 +93,7 @@ def save_model(model: Model, folder: Path, *, half: bool = False, card: str = ""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "model.safetensors") as path:
         save_file(tensors, path)
+        path.chmod(0o644)  # safetensors would keep it to its owner
     with atomic_path(folder / "config.json") as path:
         path.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
     if card:

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,8 @@ from torch import Tensor
 from caloforge import __version__
 from caloforge.detector.descriptors import descriptors
 from caloforge.errors import RequestError, WorkError
-from caloforge.files import atomic_path, claimed_folder
+from caloforge.files import atomic_path, claimed_folder, locked
+from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model, save_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
@@ -89,12 +93,31 @@ def train(
     with claimed_folder(out):
         _check_folder(recipe, out, resume)
         run = _begin(recipe, out, stream, validation)
+    (out / STATE.parent).mkdir(exist_ok=True)
+    with locked(out / STATE.parent), _stopped_gently():
         with atomic_path(out / "recipe.json") as path:
             path.write_text(recipe.model_dump_json(indent=1) + "\n", "utf-8")
         if (out / STATE).is_file():
             _restore(run)
         _trim_log(out, run.step)
         return _loop(run, minutes)
+
+
+@contextmanager
+def _stopped_gently() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM, as batch systems send it) save a checkpoint first."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -295,7 +318,7 @@ def _save(run: _Run) -> None:
         step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
         validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
     )  # fmt: skip
-    save_model(run.model, run.out)
+    save_model(run.model, run.out, card=model_card(run.out.name, run.model))
     state = {
         "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
         "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),

@@ -1,7 +1,8 @@
 """The native file of showers: sparse HDF5 that plain h5py reads, streamed in both directions.
 
-docs/data_format.md is its specification; energies in MeV, angles in rad, cell sizes in mm. Version 1 stores the cell sizes as attributes; version 0
-(prototypes) took them from the detector's text and had no `seed`.
+docs/data_format.md is its specification; energies in MeV, angles in rad, cell sizes in mm. Version
+1 stores the cell sizes as attributes; version 0 (prototypes) took them from the detector's text and
+had no `seed`.
 """
 
 from __future__ import annotations

@@ -171,8 +171,8 @@ def radial_profile(
 ) -> tuple[Floats, Floats, Floats]:
     """Radius of the core, radius of the tail (both in Moliere radii) and weight of the core.
 
-    `energy` in MeV; `tau` any shape (depth over centre of gravity, scaled to T for the average
-    shower); three arrays of that shape. hep-ex/0001020, A.1.3 and, for sampling, A.2.3.
+    `energy` in MeV; `tau` (...,) (depth over centre of gravity, scaled to T for the average
+    shower); three arrays (...,). hep-ex/0001020, A.1.3 and, for sampling, A.2.3.
     """
     tau = np.asarray(tau, dtype=np.float64)
     log_e = np.log(energy / 1000.0)

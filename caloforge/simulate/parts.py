@@ -8,8 +8,6 @@ a shard), ``engine.json`` (how the engine described itself), logs of the workers
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +21,12 @@ from caloforge.files import atomic_path
 from caloforge.showers.showers import Showers, concatenate
 from caloforge.simulate.worker import read_shard, shard_path
 
-__all__ = ["Parts", "locked", "parts_folder"]
+__all__ = ["Parts", "parts_folder"]
 
 
 def parts_folder(path: Path) -> Path:
     """Return the folder of the shards of the output `path`."""
     return path.with_name(f"{path.name}.parts")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; raises `RequestError` when another one works in it.
-
-    The lock goes with the process, however it ends. Without effect where there is no ``fcntl``.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (folder / "lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RequestError(f"another process is working in '{folder}': wait for it") from None
-        yield
 
 
 class Parts:

@@ -27,11 +27,11 @@ import numpy as np
 from caloforge import __version__
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
-from caloforge.files import atomic_path, require_writable
+from caloforge.files import atomic_path, locked, require_writable
 from caloforge.progress import progress
 from caloforge.simulate.acceptance import check_acceptance
 from caloforge.simulate.beam import Beam
-from caloforge.simulate.parts import Parts, locked, parts_folder
+from caloforge.simulate.parts import Parts, parts_folder
 from caloforge.simulate.physics_data import find_data, require_packages
 from caloforge.simulate.pool import work
 from caloforge.simulate.worker import ENGINES, Job

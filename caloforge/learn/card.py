@@ -1,0 +1,97 @@
+"""The card of a model: what it was trained on, where it is valid, how far it is from Geant4, its cost.
+
+The numbers of the comparison come from the ``metrics.json`` of a validation, each with its
+uncertainty and the Geant4-against-Geant4 floor; a card without one says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from caloforge.learn.checkpoint import Model
+
+__all__ = ["KEY_METRICS", "model_card"]
+
+KEY_METRICS: tuple[str, ...] = (
+    "classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio", "hit_energy.ratio",
+    "z_mean.shift", "z_width.shift", "r_mean.shift", "r_width.shift", "phi_link.shift",
+    "longitudinal_profile.separation", "radial_profile.separation", "cell_spectrum.separation",
+)  # fmt: skip
+
+
+def model_card(
+    name: str, model: Model, validations: Mapping[str, Mapping[str, Any]] | None = None,
+    remarks: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Write the card of a model as Markdown; energies in GeV, angles in rad.
+
+    `validations` holds records as `caloforge validate` writes them to ``metrics.json``, by a title;
+    `remarks` are paragraphs for the end of the first section.
+    """
+    notes = model.notes
+    parts = [f"# {name}", "", "## Trained on", "", _trained_on(notes, model), ""]
+    parts += [line for remark in remarks for line in (remark, "")]
+    parts += ["## Valid range", "", _valid_range(model), "", "## Measured against Geant4", ""]
+    for title, record in (validations or {}).items():
+        parts += [f"### {title}", "", *_table(record), ""]
+    if not validations:
+        parts += ["Not yet: `caloforge validate GEANT4.h5 GENERATED.h5` says how far it is.", ""]
+    parts += ["## Cost", "", _cost(notes, model), ""]
+    return "\n".join(parts)
+
+
+def _trained_on(notes: Mapping[str, Any], model: Model) -> str:
+    recipe, valid = notes.get("recipe", {}), model.valid
+    seen = notes.get("step", 0) * recipe.get("batch", 0)
+    named = [d for d in valid.detectors if not d.startswith("rand")]
+    others = len(valid.detectors) - len(named)
+    detectors = ", ".join(named) + (f" and {others} detectors drawn at random" if others else "")
+    return (
+        f"{notes.get('showers', 0)} Geant4 showers of {detectors}; {notes.get('step', 0)} steps of "
+        f"{recipe.get('batch', 0)} showers ({seen} in all), mirrored at random. Loss on the "
+        f"validation split: {_number(notes.get('validation_loss'))}."
+    )
+
+
+def _valid_range(model: Model) -> str:
+    valid, shape = model.valid, model.network.config.shape
+    low, high = (e / 1e3 for e in valid.energy_mev)
+    return (
+        f"Incident energy {low:g} to {high:g} GeV, theta {valid.theta[0]:g} to {valid.theta[1]:g} "
+        f"rad, particles with PDG code {', '.join(map(str, valid.pdg))}, meshes of "
+        f"{' x '.join(map(str, shape))} cells. Detectors that were not trained on are taken where "
+        "every descriptor lies within the trained ones. Leakage out of the mesh is not modelled."
+    )
+
+
+def _table(record: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{record['verdict']['headline']}. Samples of {record['sample_size']} for distances.",
+        "",
+        "| observable | value | Geant4 against Geant4 | beyond it |",
+        "|---|---|---|---|",
+    ]
+    known = {metric["name"]: metric for metric in record["metrics"]}
+    for metric in (known[name] for name in KEY_METRICS if name in known):
+        unit = "" if metric["unit"] == "1" else f" {metric['unit']}"
+        value = f"{metric['value']:.4g} ± {metric['error']:.2g}{unit}"
+        floor = f"{metric['floor']:.4g} ± {metric['floor_error']:.2g}{unit}"
+        kind = metric["kind"]
+        title = metric["title"] + (", " + kind + " power" if kind == "separation" else "")
+        lines.append(f"| {title} | {value} | {floor} | {metric['sigmas']:+.1f} sigma |")
+    return lines
+
+
+def _cost(notes: Mapping[str, Any], model: Model) -> str:
+    parameters = sum(p.numel() for p in model.network.parameters())
+    return (
+        f"{parameters / 1e6:.2f} million parameters. Trained for "
+        f"{notes.get('seconds', 0) / 3600:.2f} hours on {notes.get('device', 'cpu')} with torch "
+        f"{notes.get('torch', '?')}, caloforge {notes.get('caloforge', '?')}."
+        + (f" Generation: {notes['speed']}." if "speed" in notes else "")
+    )
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"
