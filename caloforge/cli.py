@@ -173,6 +173,10 @@ def simulate(
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     engine: Annotated[str, typer.Option(help="geant4, or parametric (GFlash-style).")] = "geant4",
+    physics: Annotated[
+        str,
+        typer.Option(help="em0 (electromagnetic, option 0), or a list that needs official data."),
+    ] = "em0",
     dialect: DialectOption = "native",
     as_json: JsonFlag = False,
 ) -> None:
@@ -187,7 +191,7 @@ def simulate(
     summary = produce(
         load_detector(detector), out, n, particle=beam.particle, energy_mev=beam.energy,
         theta=beam.theta, phi=beam.phi, seed=seed, workers=workers, resume=resume, engine=engine,
-        dialect=dialect, command=_command(),
+        physics=physics, dialect=dialect, command=_command(),
     )  # fmt: skip
     values = {"file": str(out), **vars(summary)}
     _answer(values, as_json, "\n".join(f"{key}: {value}" for key, value in values.items()))
@@ -319,7 +323,9 @@ def validate(
         )
         more = stack.enter_context(closing(open_showers(floor))) if floor else None
         result = compare(geant4, judged, out, more, seed=seed)
-    _answer(result, as_json, f"{result['verdict']['headline']}\nreport: {out / 'report.html'}")
+    verdict = result["verdict"]
+    lines = [verdict["headline"], "", verdict["paragraph"], *result["warnings"], ""]
+    _answer(result, as_json, "\n".join([*lines, f"report: {out / 'report.html'}"]))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Put a trained run into the package: weights in half precision, with a card that says how good it is.
+"""Put a trained run into the package: weights in half precision, and a card with its validation.
 
     python recipes/ship.py RUN NAME [--steps K] DETECTOR=GEANT4.h5 ...
 
@@ -24,7 +24,9 @@ from caloforge.showers.formats import open_showers
 WEIGHTS = Path(__file__).parents[1] / "caloforge" / "weights"
 
 
-def judge(model: Path, name: str, geant4: Path, steps: int, out: Path) -> tuple[dict[str, Any], float]:
+def judge(
+    model: Path, name: str, geant4: Path, steps: int, out: Path
+) -> tuple[dict[str, Any], float]:
     """Validate a model against a file of Geant4 showers; returns the record and ms per shower."""
     made = out / f"{name}.h5"
     summary = generate_file(model, made, like=geant4, seed=99, steps=steps)
@@ -34,6 +36,7 @@ def judge(model: Path, name: str, geant4: Path, steps: int, out: Path) -> tuple[
 
 
 def main() -> None:
+    """Validate a run, write its card, and put both into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")

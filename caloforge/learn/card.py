@@ -1,4 +1,4 @@
-"""The card of a model: what it was trained on, where it is valid, how far it is from Geant4, its cost.
+"""The card of a model: what it saw, where it is valid, how far it is from Geant4, what it cost.
 
 The numbers of the comparison come from the ``metrics.json`` of a validation, each with its
 uncertainty and the Geant4-against-Geant4 floor; a card without one says so.

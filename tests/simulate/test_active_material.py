@@ -37,7 +37,13 @@ def ripple(profile: np.ndarray) -> np.ndarray:
 def test_layer_energies_follow_the_active_material(tmp_path: Path) -> None:
     detector, theta = parse_detector(COARSE), 1.2
     simulate(
-        detector, tmp_path / "a.h5", 40, energy_mev=(3e3, 3e3), theta=(theta, theta), seed=2, workers=2
+        detector,
+        tmp_path / "a.h5",
+        40,
+        energy_mev=(3e3, 3e3),
+        theta=(theta, theta),
+        seed=2,
+        workers=2,
     )
     showers = read_showers(tmp_path / "a.h5")
     dense = showers.dense().mean(0)

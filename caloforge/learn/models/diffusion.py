@@ -151,6 +151,16 @@ class DiffusionTransformer(nn.Module):
         noisy: voxels (B, R, PHI, Z) and energies (B, 1 + Z); level_voxels (B, T) and level_energies
         (B,) from 0 (noise) to 1 (clean).
         """
+        x, c = self.trunk(noisy, level_voxels, level_energies, given)
+        return Scaled(
+            self.guess_voxels(x, c, noisy.voxels, level_voxels),
+            self.guess_energies(x, noisy.energies, level_energies),
+        )
+
+    def trunk(
+        self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, 1 + T, D), the total's first, and the condition (B, D); see `forward`."""
         g_r, g_phi, g_z = self.patches.grid
         b, tokens = len(noisy.voxels), self.patches.tokens
         features = (given.features - self.feature_mean) / self.feature_spread  # (B, F)
@@ -174,20 +184,24 @@ class DiffusionTransformer(nn.Module):
         modulation = self.modulation(c).reshape(b, 6, -1)
         for block in self.blocks:
             x = block(x, modulation)
-        x = modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1))
+        return modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1)), c
 
+    def guess_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        """Posterior mean of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T)."""
         belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
         maps = torch.stack([self.patches.join(part) for part in belief], dim=1)  # (B, 3, R, PHI, Z)
-        level = self.patches.join(level_voxels[..., None].expand(-1, -1, self.patches.cells))
-        seen = torch.cat([maps, torch.stack([noisy.voxels, level], dim=1)], dim=1)
+        everywhere = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
+        seen = torch.cat([maps, torch.stack([noisy, everywhere], dim=1)], dim=1)
         logit, mean, log_spread = (maps + self.neighbours(seen, c)).float().unbind(1)
-        voxels = posterior(noisy.voxels, level, mean, log_spread, logit, self.empty)
+        return posterior(noisy, everywhere, mean, log_spread, logit, self.empty)
 
+    def guess_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        """Posterior mean of the energies (B, 1 + Z) from `trunk`; noisy likewise, level (B,)."""
+        b, (g_r, g_phi, g_z) = len(x), self.patches.grid
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
         layers = self.head_layers(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
         both = torch.cat([self.head_total(x[:, 0])[..., None], layers], dim=2).float()
-        energies = posterior(noisy.energies, level_energies[:, None], both[:, 0], both[:, 1])
-        return Scaled(voxels, energies)
+        return posterior(noisy, level[:, None], both[:, 0], both[:, 1])
 
 
 def posterior(
@@ -275,22 +289,29 @@ SAMPLERS: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = MappingProxy
 def sample(
     network: DiffusionTransformer, noise: Scaled, given: Conditions, steps: int, sampler: str
 ) -> Scaled:
-    """Draw showers from noise (B, ...): energies first, then voxels, `steps` steps each."""
+    """Draw showers from noise (B, ...): energies in half of `steps` steps, then voxels in `steps`.
+
+    The energies are whitened and nearly Gaussian: they need fewer steps, and no head for voxels.
+    """
     integrate = SAMPLERS[sampler]
-    levels = torch.linspace(0.0, 1.0, steps + 1, device=noise.voxels.device)
     b, tokens = given.showers, network.patches.tokens
+
+    def levels(count: int) -> Tensor:
+        return torch.linspace(0.0, 1.0, count + 1, device=noise.voxels.device)
 
     def toward(guess: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return (guess - x) / (1 - t).clamp(min=1e-4)
 
     def field_energies(x: Tensor, t: Tensor) -> Tensor:
-        guess = network(Scaled(noise.voxels, x), t.new_zeros(b, tokens), t.expand(b), given)
-        return toward(guess.energies, x, t)
+        now = t.expand(b)
+        hidden, _ = network.trunk(Scaled(noise.voxels, x), t.new_zeros(b, tokens), now, given)
+        return toward(network.guess_energies(hidden, x, now), x, t)
 
-    energies = integrate(field_energies, noise.energies, levels)
+    energies = integrate(field_energies, noise.energies, levels((steps + 1) // 2))
 
     def field_voxels(x: Tensor, t: Tensor) -> Tensor:
-        guess = network(Scaled(x, energies), t.expand(b, tokens), t.new_ones(b), given)
-        return toward(guess.voxels, x, t)
+        now = t.expand(b, tokens)
+        hidden, c = network.trunk(Scaled(x, energies), now, t.new_ones(b), given)
+        return toward(network.guess_voxels(hidden, c, x, now), x, t)
 
-    return Scaled(integrate(field_voxels, noise.voxels, levels), energies)
+    return Scaled(integrate(field_voxels, noise.voxels, levels(steps)), energies)
