@@ -1,6 +1,6 @@
 """What the steps of the sampler buy: quality and time per shower against their number, in one run.
 
-    python benchmarks/steps.py MODEL GEANT4.h5 [-n SHOWERS] [--steps 2 4 8 16]
+    python benchmarks/steps.py MODEL GEANT4.h5 [-n SHOWERS] [--steps 4 8 16] [--sampler heun]
 
 Every row generates the same primaries from the same noise; times are relative to the first row.
 """
@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from caloforge.evaluate.report import validate
-from caloforge.generate import generate_file
+from caloforge.generate import SAMPLER, generate_file
 from caloforge.showers.formats import read_showers
 
 SHOWN = (
@@ -27,14 +27,17 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("geant4", type=Path)
     parser.add_argument("-n", type=int, default=500)
-    parser.add_argument("--steps", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--sampler", default=SAMPLER)
     asked = parser.parse_args()
     print("steps  time  " + "  ".join(f"{name:>26}" for name in SHOWN))
     first = None
     with tempfile.TemporaryDirectory() as folder:
         for steps in asked.steps:
             made = Path(folder) / f"{steps}.h5"
-            done = generate_file(asked.model, made, like=asked.geant4, n=asked.n, steps=steps)
+            done = generate_file(
+                asked.model, made, like=asked.geant4, n=asked.n, steps=steps, sampler=asked.sampler
+            )
             first = first or done["seconds"]
             reference, generated = read_showers(asked.geant4), read_showers(made)
             with closing(reference), closing(generated):

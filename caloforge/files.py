@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -49,19 +50,33 @@ def claimed_folder(folder: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it on success and vanishes on error.
 
-    The sibling may be written as a file or made a folder. A folder replaces an existing one only
-    after the new one is complete. Raises `RequestError` if the parent cannot be written.
+    The sibling may be written as a file, or made a folder where `path` is none yet. Siblings that
+    killed processes left are removed. Raises `RequestError` if the parent cannot be written or
+    `path` is an existing folder.
     """
-    require_writable(path.parent)
-    sibling = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(sibling)
-    try:
-        yield sibling
-        if sibling.is_dir() and path.is_dir():
-            _remove(path)
-        sibling.replace(path)
-    finally:
+    if path.is_dir():
+        raise RequestError(f"'{path}' is a folder; name a file")
+    with claimed_folder(path.parent):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if not _alive(left.name.split(".")[-2]):
+                _remove(left)
+        sibling = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         _remove(sibling)
+        try:
+            yield sibling
+            sibling.replace(path)
+        finally:
+            _remove(sibling)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

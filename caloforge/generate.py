@@ -7,6 +7,7 @@ is refused, unless the caller insists.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +22,15 @@ from caloforge import __version__
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError
-from caloforge.files import atomic_path, require_writable
+from caloforge.files import claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import conditions
 from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.diffusion import SAMPLERS, sample
 from caloforge.learn.preprocess import Scaled
 from caloforge.progress import progress
-from caloforge.showers.formats import DIALECTS, open_showers, read_showers, write_showers
-from caloforge.showers.native import ShowerWriter
+from caloforge.showers.formats import DIALECTS, open_showers, write_showers
+from caloforge.showers.native import ShowerSource, ShowerWriter, blocks
 from caloforge.showers.showers import Showers, concatenate
 from caloforge.simulate.beam import Beam, Primaries, event_seeds
 
@@ -37,6 +38,7 @@ __all__ = ["STEPS", "Generator", "check_range", "generate_file"]
 
 STEPS = 8
 SAMPLER = "heun"
+MOST_SHOWERS = 10**7
 TOLERANCE = 1e-3  # Of the valid range, so that 1 GeV is 1 GeV in float32 too.
 
 
@@ -73,7 +75,7 @@ class Generator:
         pdg: ArrayLike = 11,
         seed: int = 0,
         steps: int = STEPS,
-        batch: int = 128,
+        batch: int = 64,
         extrapolate: bool = False,
     ) -> Showers:
         """Generate n showers.
@@ -100,7 +102,7 @@ class Generator:
         *,
         steps: int = STEPS,
         sampler: str = SAMPLER,
-        batch: int = 128,
+        batch: int = 64,
         extrapolate: bool = False,
     ) -> Iterator[Showers]:
         """Check the request at once, then yield the showers of `primaries` batch by batch.
@@ -207,7 +209,8 @@ def generate_file(
     like: Path | None = None,
     seed: int = 0,
     steps: int = STEPS,
-    batch: int = 128,
+    sampler: str = SAMPLER,
+    batch: int = 64,
     extrapolate: bool = False,
     dialect: str = "native",
     device: str = "auto",
@@ -221,16 +224,15 @@ def generate_file(
     """
     if dialect not in DIALECTS:
         raise RequestError(f"unknown dialect '{dialect}'; known are {', '.join(DIALECTS)}")
-    require_writable(out.absolute().parent)
-    generator = Generator.load(model, device)
-    which, primaries = _request(detector, n, beam, like, seed)
-    drawn = generator.stream(which, primaries, steps=steps, batch=batch, extrapolate=extrapolate)
-    began = time.perf_counter()
-    with atomic_path(out) as sibling:
-        _write(drawn, which, len(primaries), sibling, {"seed": seed, "command": command})
-        seconds = time.perf_counter() - began
-        if dialect != "native":
-            _rewrite(sibling, dialect)
+    with claimed_folder(out.absolute().parent):
+        generator = Generator.load(model, device)
+        which, primaries = _request(detector, n, beam, like, seed)
+        drawn = generator.stream(
+            which, primaries, steps=steps, sampler=sampler, batch=batch, extrapolate=extrapolate
+        )
+        began = time.perf_counter()
+        _write(drawn, which, len(primaries), out, {"seed": seed, "command": command}, dialect)
+    seconds = time.perf_counter() - began
     rate = len(primaries) / seconds
     return {"file": str(out), "showers": len(primaries), "seconds": round(seconds, 3),
             "showers_per_second": round(rate, 2)}  # fmt: skip
@@ -240,40 +242,54 @@ def _request(
     detector: str | None, n: int | None, beam: Beam | None, like: Path | None, seed: int
 ) -> tuple[Detector, Primaries]:
     """Settle the detector and the primaries."""
-    if n is not None and n < 1:
-        raise RequestError("the number of showers must be at least 1")
+    if n is not None and not 1 <= n <= MOST_SHOWERS:
+        raise RequestError(f"the number of showers must be at least 1 and at most {MOST_SHOWERS}")
     if like is None:
         if detector is None:
             raise RequestError("name a detector with --detector, or a file with --like")
         return load_detector(detector), (beam or Beam()).primaries(seed, 0, n or 100)
-    reference = read_showers(like)
-    which = load_detector(detector) if detector else reference.detector
-    if which is None:
-        raise RequestError(f"'{like}' does not say its detector; name it with --detector")
-    wanted = n or len(reference)
-    return which, Primaries.like(reference[np.arange(wanted) % len(reference)], seed)
+    source = open_showers(like)
+    try:
+        which = load_detector(detector) if detector else source.detector
+        if which is None:
+            raise RequestError(f"'{like}' does not say its detector; name it with --detector")
+        return which, _primaries_like(source, n or len(source), seed)
+    finally:
+        source.close()
+
+
+def _primaries_like(source: ShowerSource, n: int, seed: int) -> Primaries:
+    """The primaries of a file, over and over until there are n, with fresh seeds."""
+    if len(source) == 0:
+        raise RequestError("the file of --like holds no showers; give another")
+    parts = [Primaries.like(block, seed) for block in blocks(source)]
+    index = np.arange(n) % len(source)
+    energy, theta, phi, pdg = (
+        np.concatenate([getattr(part, name) for part in parts])[index]
+        for name in ("energy", "theta", "phi", "pdg")
+    )
+    return Primaries(energy, theta, phi, pdg, event_seeds(seed, 0, n))
 
 
 def _write(
-    drawn: Iterator[Showers], detector: Detector, n: int, path: Path, provenance: dict[str, Any]
-) -> None:
-    first = next(drawn)
-    noted = first.provenance | provenance
-    with (
-        progress("generate", n, "showers") as advance,
-        ShowerWriter(path, detector.mesh, detector, noted) as writer,
-    ):
-        writer.append(first)
-        advance(len(first))
-        for showers in drawn:
-            writer.append(showers)
-            advance(len(showers))
-
-
-def _rewrite(path: Path, dialect: str) -> None:
-    """Replace a native file by the same showers in another dialect."""
-    source = open_showers(path)
+    drawn: Iterator[Showers], detector: Detector, n: int, out: Path, noted: dict[str, Any],
+    dialect: str,
+) -> None:  # fmt: skip
+    """Write the showers as they come; other dialects are rewritten from the native one."""
+    native = out if dialect == "native" else out.with_name(f".{out.name}.native.{os.getpid()}.tmp")
     try:
-        write_showers(source, path, dialect)
+        with (
+            progress("generate", n, "showers") as advance,
+            ShowerWriter(native, detector.mesh, detector) as writer,
+        ):
+            for showers in drawn:
+                writer.append(showers)
+                writer.provenance = showers.provenance | noted
+                advance(len(showers))
+        if dialect != "native":
+            source = open_showers(native)
+            write_showers(source, out, dialect)
+            source.close()
     finally:
-        source.close()
+        if native != out:
+            native.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 __all__ = ["clock", "progress"]
 
-LINE_EVERY_S = 10.0
+LINE_EVERY_S = 5.0
 
 
 def clock(seconds: float) -> str:

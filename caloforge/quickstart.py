@@ -39,7 +39,7 @@ def shipped_reference(detector: str = DETECTOR) -> Path:
     return path
 
 
-def quickstart(out: Path, *, n: int = 2000, events: int = 40, seed: int = 1) -> Iterator[str]:
+def quickstart(out: Path, *, n: int = 1000, events: int = 40, seed: int = 1) -> Iterator[str]:
     """Run the whole path into the folder `out`, yielding what was done line by line.
 
     n: showers to generate; events: events of Geant4. Both are electrons of 1-100 GeV in

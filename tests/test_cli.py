@@ -79,6 +79,7 @@ def wrong(
     toml = small_detector.to_toml()
     (here / "good.toml").write_text(toml)
     (here / "key.toml").write_text(toml.replace("layers = 20", "layers = 20\ncolour = 3"))
+    (here / "bool.toml").write_text(toml.replace("layers = 20", "layers = true"))
     (here / "thin.toml").write_text(toml.replace("thickness_mm = 0.5", "thickness_mm = 0"))
     save_model(tiny_model, here / "model")
     showers = toy(small_detector, 60)
@@ -120,6 +121,18 @@ REQUESTS = {
     "unwritable report": ("validate lemurs.h5 lemurs.h5 --out file/run", "cannot write"),
     "unwritable production": ("simulate good.toml file/a.h5 -n 2", "cannot write"),
     "out of range": ("generate model out.h5 --detector good.toml -n 2 --energy 5000", "--extrapolate"),
+    "far too many": ("generate model out.h5 --detector good.toml -n 1000000000000", "at most"),
+    "far too many events": ("simulate good.toml out.h5 -n 1000000000000 --engine parametric", "at most"),
+    "folder as output": ("generate model model --detector good.toml -n 2 --energy 20", "is a folder"),
+    "folder as input": ("validate model lemurs.h5 --out out", "is a folder"),
+    "beyond physics": ("simulate good.toml out.h5 -n 2 --energy 1e30", "at most 100000 GeV"),
+    "not a number": ("simulate good.toml out.h5 -n 2 --energy nan", "finite"),
+    "no workers": ("simulate good.toml out.h5 -n 2 --workers 0", "at least 1"),
+    "a yes for a number": ("detectors check bool.toml", "stack.layers"),
+    "new folder": ("generate model new/er/g.h5 --detector good.toml -n 2 --energy 5000", "--extrapolate"),
+    "new folder of a production": (
+        "simulate good.toml new/er/g.h5 -n 2 --engine parametric --particle mu-", "parametri"
+    ),
     "unknown model": ("generate nomodel out.h5 --detector good.toml", "there is no model 'nomodel'"),
     "unknown option": ("generate model out.h5 --detecto good.toml", "No such option"),
     "missing argument": ("generate", "Missing argument"),

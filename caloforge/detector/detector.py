@@ -48,7 +48,7 @@ class Stack(_Strict):
     """Concentric cylinders repeated outward: absorber first, then the active layer; mm."""
 
     inner_radius_mm: Length
-    layers: int = Field(ge=1, le=10_000)
+    layers: int = Field(ge=1, le=10_000, strict=True)
     absorber: Layer | None = None
     active: Layer
 
@@ -198,7 +198,9 @@ def _complaint(first: Any, name: str) -> str:
         return f"'{name}' is missing; add it"
     if kind == "value_error":
         return f"{name + ': ' if name else ''}{first['ctx']['error']}"
-    return f"'{name}' = {given!r} is not valid: {first['msg'].lower()}"
+    if kind == "string_pattern_mismatch":
+        return f"'{name}' = {given!r} may hold letters, digits, '.', '_', '+' and '-' only"
+    return f"'{name}' = {given!r} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
 def _line_of(keys: list[str], text: str) -> int | None:

@@ -34,9 +34,9 @@ class Mesh(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_r: int = Field(ge=1, le=10_000)
-    n_phi: int = Field(ge=1, le=10_000)
-    n_z: int = Field(ge=1, le=10_000)
+    n_r: int = Field(ge=1, le=10_000, strict=True)
+    n_phi: int = Field(ge=1, le=10_000, strict=True)
+    n_z: int = Field(ge=1, le=10_000, strict=True)
     cell_r_mm: float = Field(gt=0, allow_inf_nan=False)
     cell_z_mm: float = Field(gt=0, allow_inf_nan=False)
 

@@ -189,12 +189,27 @@ def _page(
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         record=record,
+        about=_about(record["files"]),
         labels=labels,
         keys=_key_figures(comparison.metrics),
         rows=_rows(comparison.metrics),
         kinds=_KINDS,
         # Safe: matplotlib writes text as outlines and escapes what it repeats.
         figures=[{**asdict(f), "svg": Markup(f.svg)} for f in drawn],
+    )
+
+
+def _about(files: Sequence[dict[str, Any]]) -> str:
+    """One line on what is compared: detector, particles, energies in GeV, theta in rad, numbers."""
+    first = files[0]
+    energy = " to ".join(f"{e / 1e3:.3g}" for e in first["energy_mev"])
+    theta = " to ".join(f"{angle:.3g}" for angle in first["theta_rad"])
+    counts = ", ".join(f"{f['showers']} {f['label']}" for f in files)
+    model = files[1]["provenance"].get("model", "")
+    codes = ", ".join(map(str, first["pdg"]))
+    return (
+        f"{first['detector'] or 'Unnamed detector'}, PDG code {codes}, {energy} GeV, theta {theta} "
+        f"rad; showers: {counts}{f' by the model {model}' if model else ''}."
     )
 
 

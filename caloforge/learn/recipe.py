@@ -36,7 +36,7 @@ class Recipe(BaseModel):
     data: list[str] = Field(min_length=1)
     steps: int = Field(ge=1)
     batch: int = Field(default=64, ge=2)
-    learning_rate: Positive = 1e-3
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=200, ge=0)
     decay: float = Field(default=0.3, ge=0, le=1)

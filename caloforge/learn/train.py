@@ -43,7 +43,7 @@ from caloforge.showers.dataset import Sample, ShowerStream
 __all__ = ["Summary", "learning_rate", "train"]
 
 STATE = Path("resume") / "state.pt"
-MAY_CHANGE = {"steps", "checkpoint_minutes", "validate_every", "precision", "data"}
+MAY_CHANGE = {"steps", "learning_rate", "checkpoint_minutes", "validate_every", "precision", "data"}
 FIT_SHOWERS = 20_000  # Enough to fit the preprocessing; more would only take memory.
 
 
@@ -58,6 +58,10 @@ class Summary:
     loss: float
     validation_loss: float | None
     out: Path
+
+
+class _Diverged(Exception):  # noqa: N818
+    """The loss is not finite any more."""
 
 
 @dataclass
@@ -225,6 +229,12 @@ def _loop(run: _Run, minutes: float | None) -> Summary:
                 if time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
                     _save(run)
                     saved = time.monotonic()
+        except _Diverged:
+            first = run.step  # nothing of this is worth keeping
+            raise WorkError(
+                f"the loss diverged after step {run.step}; the last checkpoint is kept: lower "
+                "learning_rate and --resume"
+            ) from None
         finally:
             batches.close()
             if run.step > first:
@@ -260,15 +270,19 @@ def _step(run: _Run, voxels: Tensor, given: Conditions) -> None:
     clean = run.model.scale(voxels.to(device), given)
     energies, filled = flow_loss(run.network, clean, given, _noise_at(recipe.seed, run.step))
     loss = energies + filled
+    run.loss = float(loss.detach())
+    if not np.isfinite(run.loss):
+        raise _Diverged
     fabric.backward(loss)
-    fabric.clip_gradients(run.network, run.optimiser, max_norm=recipe.clip)
+    norm = fabric.clip_gradients(
+        run.network, run.optimiser, max_norm=recipe.clip, error_if_nonfinite=False
+    )
+    if norm is not None and not torch.isfinite(norm):
+        raise _Diverged
     run.optimiser.step()
     run.optimiser.zero_grad()
     run.step += 1
     _average(run)
-    run.loss = float(loss.detach())
-    if not np.isfinite(run.loss):
-        raise WorkError(f"the loss diverged at step {run.step}; lower learning_rate and resume")
     losses = {
         "loss": run.loss,
         "energies": float(energies.detach()),

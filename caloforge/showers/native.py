@@ -62,6 +62,8 @@ def blocks(source: ShowerSource, size: int = 1000) -> Iterator[Showers]:
 
 def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file to read; raises `RequestError` if it is missing, truncated or another."""
+    if path.is_dir():
+        raise RequestError(f"'{path}' is a folder; name a file of showers")
     if not path.is_file():
         raise RequestError(f"there is no file '{path}'; correct the path")
     try:
@@ -96,7 +98,10 @@ class ShowerFile:
         text = self._file.attrs.get("detector")
         self.detector: Detector | None = parse_detector(str(text), str(self.path)) if text else None
         self.mesh: Mesh = self._mesh()
-        self.provenance: dict[str, Any] = json.loads(self._file.attrs.get("provenance", "{}"))
+        try:
+            self.provenance: dict[str, Any] = json.loads(self._file.attrs.get("provenance", "{}"))
+        except ValueError:
+            raise RequestError(f"'{self.path}': the attribute 'provenance' is no JSON") from None
         self._offsets = self._file["offsets"][:]
 
     def _mesh(self) -> Mesh:
@@ -105,6 +110,8 @@ class ShowerFile:
             if self.detector is None:
                 raise RequestError(f"'{self.path}' has neither cell sizes nor a detector")
             return self.detector.mesh
+        if "mesh" not in attributes or "cell_z_mm" not in attributes:
+            raise RequestError(f"'{self.path}' lacks the attributes 'mesh' and 'cell_z_mm'")
         n_r, n_phi, n_z = (int(n) for n in attributes["mesh"])
         sizes = {k: float(attributes[k]) for k in ("cell_r_mm", "cell_z_mm")}
         return Mesh(n_r=n_r, n_phi=n_phi, n_z=n_z, **sizes)

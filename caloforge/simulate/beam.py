@@ -24,6 +24,7 @@ PDG: Mapping[str, int] = MappingProxyType(
     {"e-": 11, "e+": -11, "gamma": 22, "mu-": 13, "mu+": -13, "pi0": 111}
 )
 Range = tuple[float, float]
+HIGHEST_MEV = 1e8  # 100 TeV, where Geant4's electromagnetic models end
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -81,14 +82,20 @@ class Beam:
         """Refuse what cannot be shot."""
         if self.particle not in PDG:
             raise RequestError(f"unknown particle '{self.particle}'; known are {', '.join(PDG)}")
-        named = (("energy", self.energy), ("theta", self.theta), ("phi", self.phi))
-        for name, (low, high) in named:
+        named = (("energy", self.energy, 1e3, "GeV"), ("theta", self.theta, 1.0, "rad"),
+                 ("phi", self.phi, 1.0, "rad"))  # fmt: skip
+        for name, ends, scale, unit in named:
+            low, high = (end / scale for end in ends)
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise RequestError(f"the range of {name} must be finite numbers")
             if low > high:
-                raise RequestError(f"the range of {name} is upside down: {low:g} is above {high:g}")
+                raise RequestError(
+                    f"the range of {name} is upside down: {low:g} is above {high:g} {unit}"
+                )
         if self.energy[0] <= 0:
             raise RequestError(f"the energy must be above 0, not {self.energy[0] / 1e3:g} GeV")
+        if self.energy[1] > HIGHEST_MEV:
+            raise RequestError(f"the energy must be at most {HIGHEST_MEV / 1e3:g} GeV")
         if not (self.theta[0] > 0 and self.theta[1] < np.pi):
             raise RequestError("theta must lie between 0 and pi rad, the ends left out")
 

@@ -27,7 +27,7 @@ import numpy as np
 from caloforge import __version__
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
-from caloforge.files import atomic_path, locked, require_writable
+from caloforge.files import atomic_path, claimed_folder, locked
 from caloforge.progress import progress
 from caloforge.simulate.acceptance import check_acceptance
 from caloforge.simulate.beam import Beam
@@ -45,6 +45,7 @@ SHARD_S = 10.0
 GEANT4_S_PER_MEV = 1.5e-5  # a rough mean over detectors, 2.5 GHz; only sets the size of shards
 MOST_PER_SHARD = 500
 FEWEST_SHARDS = 24
+MOST_SHOWERS = 10**8
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def simulate(
     finished = run.finished() if resume else None
     if finished is not None:
         return finished
-    with _parts(run, resume) as parts:
+    with claimed_folder(run.path.parent), _parts(run, resume) as parts:
         try:
             new_events = _fill(run, parts, workers)
             return _merge(run, parts, dialect, command, new_events, began)
@@ -175,6 +176,8 @@ def _check(run: _Run, workers: int, dialect: str) -> None:
 
     if run.n < 1:
         raise RequestError(f"the number of showers must be at least 1, not {run.n}")
+    if run.n > MOST_SHOWERS:
+        raise RequestError(f"at most {MOST_SHOWERS} showers a file; make several, with other seeds")
     if workers < 1:
         raise RequestError(f"the number of workers must be at least 1, not {workers}")
     if not 0 <= run.seed < 2**64:
@@ -188,7 +191,6 @@ def _check(run: _Run, workers: int, dialect: str) -> None:
         _check_geant4(run)
     if run.path.is_dir():
         raise RequestError(f"'{run.path}' is a folder; name a file for the showers")
-    require_writable(run.path.parent)
 
 
 def _check_geant4(run: _Run) -> None:

@@ -17,7 +17,7 @@ from caloforge.learn.models.diffusion import (
     DiffusionTransformer,
     config_of,
     flow_loss,
-    heun,
+    multistep,
     posterior,
     sample,
 )  # fmt: skip
@@ -74,30 +74,52 @@ def test_config_survives_json() -> None:
     assert DiffusionConfig.from_dict(config.to_dict()) == config
 
 
-# A Gaussian N(m, s^2) has a known field: the samplers must turn noise into it.
-@pytest.mark.parametrize(("name", "tolerance"), [("euler", 0.03), ("heun", 0.004)])
-def test_samplers_recover_an_analytic_gaussian(name: str, tolerance: float) -> None:
-    m, s = 2.0, 0.5
-
-    def field(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        variance = (t * s) ** 2 + (1 - t) ** 2
-        return m + (t * s**2 - (1 - t)) / variance * (x - t * m)
-
-    noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = SAMPLERS[name](field, noise, torch.linspace(0, 1, 101, dtype=torch.float64))
-    assert torch.allclose(drawn, m + s * noise, atol=tolerance * 4)
-    assert float(drawn.mean()) == pytest.approx(m, abs=0.02)
-    assert float(drawn.std()) == pytest.approx(s, abs=0.02)
+# Of a Gaussian N(m, s^2) the guess is known: the samplers must turn noise into m + s noise.
+def gaussian(m: float, s: float):
+    spread = torch.tensor(s, dtype=torch.float64).log()
+    return lambda x, t: posterior(x, t, torch.full_like(x, m), spread)
 
 
-def test_heun_is_of_second_order() -> None:
-    def error(steps: int) -> float:
-        levels = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        end = heun(lambda x, t: -3 * x * t, torch.ones(1, dtype=torch.float64), levels)
-        return abs(float(end) - float(np.exp(-1.5)))
+def error_of(name: str, steps: int, m: float = 2.0, s: float = 0.5) -> float:
+    noise = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    levels = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    drawn = SAMPLERS[name](gaussian(m, s), noise, levels)
+    return float((drawn - (m + s * noise)).abs().max())
 
-    # The last step is Euler's: its error of order h^2 is as small as Heun's sum.
-    assert error(20) / error(40) > 3.5
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_recover_an_analytic_gaussian(name: str) -> None:
+    assert error_of(name, 400) < 0.02
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("multistep", 2)])
+def test_samplers_converge_with_their_order(name: str, order: int) -> None:
+    # Up to t = 0.8: the last step, to t = 1, is Euler's in all of them.
+    def end(steps: int) -> torch.Tensor:
+        levels = torch.linspace(0, 0.8, steps + 1, dtype=torch.float64)
+        levels = torch.cat([levels, levels[-1:]])
+        return SAMPLERS[name](gaussian(2.0, 0.5), torch.ones(1, dtype=torch.float64), levels)
+
+    exact = end(5000)
+    assert float((end(160) - exact).abs() / (end(320) - exact).abs()) > 0.85 * 2**order
+
+
+def test_multistep_is_exact_for_a_guess_linear_in_the_level() -> None:
+    start, levels = (
+        torch.zeros(1, dtype=torch.float64),
+        torch.linspace(0, 0.9, 10, dtype=torch.float64),
+    )
+
+    def guess(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return (1 + 2 * t).expand_as(x)
+
+    # The first step has no past; from then on d(x/(1-t))/dt = (1 + 2t)/(1-t)^2 is solved exactly.
+    x = multistep(guess, start, torch.cat([levels, levels[-1:]]))
+    first = float(levels[1])
+    exact = (1 - 0.9) * (
+        first / (1 - first) + 3 / 0.1 - 3 / (1 - first) - 2 * np.log((1 - first) / 0.1)
+    )
+    assert float(x) == pytest.approx(exact, abs=1e-9)
 
 
 def test_the_posterior_is_that_of_bayes() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from caloforge.errors import RequestError
+from caloforge.errors import RequestError, WorkError
+from caloforge.learn import train as loop
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.recipe import Recipe, load_recipe
 from caloforge.learn.train import learning_rate, train
@@ -75,6 +76,24 @@ def test_a_run_is_not_overwritten(recipe: Recipe, tmp_path: Path) -> None:
     other = recipe.model_copy(update={"batch": 16})
     with pytest.raises(RequestError, match="begun with batch = 32"):
         train(other, tmp_path / "run", resume=True)
+
+
+def test_a_diverged_run_keeps_its_last_checkpoint(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(recipe, out)
+    before = load_model(out).network.state_dict()
+    sound = loop.flow_loss
+    monkeypatch.setattr(loop, "flow_loss", lambda *a: tuple(x * float("nan") for x in sound(*a)))
+    more = recipe.model_copy(update={"steps": 20})
+    with pytest.raises(WorkError, match="diverged after step 12.*lower learning_rate and --resume"):
+        train(more, out, resume=True)
+    monkeypatch.undo()
+    after = load_model(out).network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    slower = more.model_copy(update={"learning_rate": 1e-4})
+    assert train(slower, out, resume=True).step == 20
 
 
 def test_the_rate_rises_stays_and_falls(recipe: Recipe) -> None:
