@@ -55,7 +55,7 @@ def main() -> None:
             title = f"{detector}, {record['files'][0]['showers']} showers, {asked.steps} steps"
             records[title] = record
             speeds.append(f"{speed:.0f} ms a shower in {detector}")
-    model.notes["speed"] = f"{', '.join(speeds)} ({platform.machine()}, batches of 128)"
+    model.notes["speed"] = f"{', '.join(speeds)} ({platform.machine()}, batches of 64)"
     card = model_card(asked.name, model, records, asked.remark)
     save_model(model, target, half=True, card=card)
 
