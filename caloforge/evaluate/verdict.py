@@ -90,7 +90,7 @@ def _headline(
     if not worst:
         return f"Single observables agree with {labels[0]}, but a classifier sees more ({area})"
     effect = _effect(worst[0], comparison.metrics)
-    return f"{_distance_word(auc, worst)} {labels[0]}: {effect} ({area})"
+    return f"{_distance_word(auc, worst)} {labels[0]}: {effect}; {area}"
 
 
 def _distance_word(auc: Metric, worst: list[Metric]) -> str:
