@@ -19,7 +19,7 @@ def test_at_right_angles_every_cell_of_par04_holds_two_layers(siw: Detector) -> 
 def test_a_homogeneous_calorimeter_is_active_wherever_it_is() -> None:
     detector = load_detector("pbwo4")
     maps = active_maps(detector.described_stack(), detector.mesh, [1.2])
-    inside = maps[0, 0, :, :, 5:30]
+    inside = maps[0, 0, :5, :, 5:30]
     assert np.allclose(inside, 1.0, atol=0.05)
 
 
