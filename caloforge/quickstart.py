@@ -14,7 +14,7 @@ from typing import Any
 
 from caloforge.detector.detector import load_detector
 from caloforge.errors import RequestError
-from caloforge.files import require_writable
+from caloforge.files import claimed_folder
 from caloforge.generate import generate_file
 from caloforge.showers.formats import open_showers
 from caloforge.simulate.beam import Beam
@@ -45,7 +45,13 @@ def quickstart(out: Path, *, n: int = 1000, events: int = 40, seed: int = 1) -> 
     n: showers to generate; events: events of Geant4. Both are electrons of 1-100 GeV in
     `par04-siw`. Raises `RequestError` if `out` cannot be written or a number is below one.
     """
-    require_writable(out)
+    if n < 1 or events < 1:
+        raise RequestError("the numbers of showers and of events must be at least 1")
+    with claimed_folder(out):
+        yield from _run(out, n, events, seed)
+
+
+def _run(out: Path, n: int, events: int, seed: int) -> Iterator[str]:
     beam = Beam()
     yield f"1. Geant4: {events} electrons of 1-100 GeV in {DETECTOR}, {WORKERS} processes"
     made = _simulate(out / "geant4.h5", beam, events, seed)

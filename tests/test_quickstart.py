@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from caloforge.cli import main
 from caloforge.quickstart import shipped_reference
 from caloforge.showers.formats import read_showers
@@ -20,6 +22,15 @@ def test_quickstart_makes_everything_it_says(tmp_path: Path, capsys) -> None:
     names = {metric["name"] for metric in json.loads((out / "metrics.json").read_text())["metrics"]}
     assert {"classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio"} <= names
     assert "<svg" in (out / "report.html").read_text("utf-8")
+
+
+def test_quickstart_refuses_before_it_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in (["-n", "0"], ["--events", "0"]):
+        assert main(["quickstart", "--out", str(tmp_path / "quick"), *wrong]) == 2
+        assert "at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "quick").exists()
 
 
 def test_the_reference_is_geant4_and_was_not_trained_on() -> None:

@@ -149,10 +149,11 @@ def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerSt
     torch.manual_seed(recipe.seed)
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
     network = DiffusionTransformer(config_of(recipe.size, stream.detectors[0].mesh.shape))
-    if (out / "config.json").is_file():
+    # The state is written last: without it, what else is there is of a run killed before its
+    # first checkpoint was whole, and the run begins anew. `_restore` brings the network back.
+    if (out / STATE).is_file():
         begun = load_model(out)
         scale, valid = begun.scale, begun.valid
-        network.load_state_dict(begun.network.state_dict())
     else:
         scale, valid = _fit(recipe, stream, network)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -321,6 +322,7 @@ def _validate(run: _Run) -> float:
     for sample in run.validation.all():
         given = _conditions(run.validation, sample).to(device)
         clean = run.model.scale(torch.from_numpy(sample.voxels).to(device), given)
+        # A block too small to be shared out has no loss of one stage: the mean of nothing is NaN.
         losses = torch.stack(flow_loss(run.model.network, clean, given, draw)).nan_to_num()
         total, count = total + float(losses.sum()) * len(sample), count + len(sample)
     return total / count

@@ -9,7 +9,6 @@ repeated, and the arrays are those of a run that was never stopped.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
@@ -216,8 +215,6 @@ def _parts(run: _Run, resume: bool) -> Iterator[Parts]:
             text = json.dumps({"settings": settings, "shard": run.shard_size()}, indent=1)
             (sibling / "settings.json").write_text(text)
     with locked(folder):
-        for leftover in run.path.parent.glob(f".{glob.escape(run.path.name)}.*.tmp"):
-            leftover.unlink()  # of a process that was killed while it wrote the output
         parts = Parts(folder, run.detector, settings)
         try:
             yield parts

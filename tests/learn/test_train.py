@@ -44,6 +44,15 @@ def test_resumed_is_the_same_as_uninterrupted(recipe: Recipe, tmp_path: Path) ->
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_killed_in_its_first_checkpoint_begins_anew(recipe: Recipe, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for out in (whole, cut):
+        train(recipe, out)
+    (cut / loop.STATE).unlink()  # the model was written, the state, which comes last, was not
+    train(recipe, cut, resume=True)
+    assert losses(cut) == losses(whole)
+
+
 def test_lines_after_the_checkpoint_are_done_again_once(recipe: Recipe, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(recipe, out)
