@@ -12,7 +12,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from caloforge.evaluate.report import validate
+from caloforge.evaluate.validation import validate
 from caloforge.generate import SAMPLER, generate_file
 from caloforge.showers.formats import read_showers
 
@@ -42,7 +42,7 @@ def main() -> None:
             reference, generated = read_showers(asked.geant4), read_showers(made)
             with closing(reference), closing(generated):
                 record = validate(reference, generated, Path(folder) / "report")
-            found = {metric["name"]: metric for metric in record["metrics"]}
+            found = {metric["name"]: metric for metric in record["models"][0]["metrics"]}
             cells = [f"{found[k]['value']:.4f} +- {found[k]['error']:.4f}" for k in SHOWN]
             row = "  ".join(f"{cell:>26}" for cell in cells)
             print(f"{steps:5d}  {done['seconds'] / first:4.2f}  {row}", flush=True)

@@ -299,34 +299,124 @@ def generate(
 @app.command()
 def validate(
     reference: Annotated[Path, typer.Argument(help="Geant4 showers.")],
-    generated: Annotated[Path, typer.Argument(help="Showers to be judged.")],
+    generated: Annotated[
+        list[Path], typer.Argument(help="Showers to be judged: one file, or several models.")
+    ],
     floor: Annotated[
         Path | None, typer.Option(help="More Geant4 showers; without, the reference is split.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of metrics.json and report.html.")] = Path(
         "validation"
     ),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a generated file in the report, in their order; repeatable."),
+    ] = None,
+    classifiers: Annotated[
+        str, typer.Option(help="trees, features, voxels, resnet (by commas), all or none.")
+    ] = "trees",
+    trainings: Annotated[
+        int, typer.Option(help="Trainings that a neural classifier is the mean of.")
+    ] = 10,
+    neighbours: Annotated[
+        int, typer.Option(help="Most showers for precision, recall, density, coverage; 0: none.")
+    ] = 5000,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the map of trust, relative: response=0.005; repeatable."),
+    ] = None,
+    timing: Annotated[
+        list[Path] | None, typer.Option(help="What 'caloforge timing' wrote; in their order.")
+    ] = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Say how close showers are to Geant4: metrics.json and a report that opens in a browser.
 
     Example: caloforge validate geant4.h5 generated.h5 --out validation
+    Several models: caloforge validate geant4.h5 a.h5 b.h5 --floor more.h5 --classifiers all
     """
     from contextlib import ExitStack, closing
 
-    from caloforge.evaluate.report import validate as compare
+    from caloforge.evaluate.trust import tolerances
+    from caloforge.evaluate.validation import Options, named_classifiers
+    from caloforge.evaluate.validation import validate as compare
     from caloforge.showers.formats import open_showers
 
+    options = Options(
+        seed, classifiers=named_classifiers(classifiers), trainings=trainings,
+        neighbours=neighbours, tolerances=tolerances(tolerance or []),
+    )  # fmt: skip
+    labels = _labels(generated, label or [])
+    times = _timings(labels, timing or [])
     with ExitStack() as stack:
-        geant4, judged = (
-            stack.enter_context(closing(open_showers(path))) for path in (reference, generated)
-        )
-        more = stack.enter_context(closing(open_showers(floor))) if floor else None
-        result = compare(geant4, judged, out, more, seed=seed)
+        files = [reference, *generated, *([floor] if floor else [])]
+        opened = [stack.enter_context(closing(open_showers(path))) for path in files]
+        more = opened.pop() if floor else None
+        result = compare(
+            opened[0], opened[1:], out, more, labels=["Geant4", *labels], options=options,
+            timings=times,
+        )  # fmt: skip
     verdict = result["verdict"]
-    lines = [verdict["headline"], "", verdict["paragraph"], *result["warnings"], ""]
+    lines = [verdict["headline"], "", verdict["paragraph"], *result["warnings"], "",
+             verdict["quote"], ""]  # fmt: skip
     _answer(result, as_json, "\n".join([*lines, f"report: {out / 'report.html'}"]))
+
+
+def _labels(generated: list[Path], given: list[str]) -> list[str]:
+    """Names of the generated samples: given, or those of their files; "generated" for one."""
+    if given and len(given) != len(generated):
+        raise RequestError(f"{len(generated)} files need as many --label, not {len(given)}")
+    if given or len(generated) == 1:
+        return given or ["generated"]
+    stems = [path.stem for path in generated]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in generated]
+
+
+def _timings(labels: list[str], paths: list[Path]) -> dict[str, Any]:
+    from caloforge.evaluate.timing import read_timing
+
+    if paths and len(paths) != len(labels):
+        raise RequestError(f"{len(labels)} generated files need as many --timing, not {len(paths)}")
+    return {name: read_timing(path) for name, path in zip(labels, paths, strict=False)}
+
+
+@app.command()
+def timing(
+    model: Annotated[str, typer.Argument(help="A shipped model or a checkpoint folder.")],
+    out: Annotated[Path, typer.Argument(help="The JSON file to write.")],
+    detector: Annotated[str, typer.Option(help="A named detector or a TOML file.")] = "par04-siw",
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Showers per call; repeatable. 1, 100 and 10000.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Calls of each size.")] = 10,
+    minutes: Annotated[
+        float, typer.Option(help="Longest time for one size; then fewer repeats, or none.")
+    ] = 5.0,
+    particle: Particle = "e-",
+    energy: Energy = "1:100",
+    theta: Theta = "0.87:2.27",
+    steps: Annotated[int, typer.Option(help="Steps of the sampler, per stage.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads on the CPU.")] = 1,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure how long a model takes per shower, as the CaloChallenge does: batches 1, 100, 10000.
+
+    Example: caloforge timing small timing.json --batch 1 --batch 100
+    """
+    from caloforge.detector.detector import load_detector
+    from caloforge.evaluate.timing import BATCHES, time_generation, write_timing
+
+    result = time_generation(
+        model, load_detector(detector), _beam(particle, energy, theta, "0:6.2832"),
+        batches=batch or list(BATCHES), repeats=repeats, seconds=60 * minutes, steps=steps,
+        device=device, threads=threads, seed=seed,
+    )  # fmt: skip
+    write_timing(result, out)
+    lines = [f"batch {row['batch']}: {row['note']}" for row in result["rows"]]
+    _answer(result, as_json, "\n".join([*lines, f"wrote {out}"]))
 
 
 @app.command()

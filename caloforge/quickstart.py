@@ -83,7 +83,7 @@ def _simulate(path: Path, beam: Beam, events: int, seed: int) -> Summary:
 
 
 def _validate(out: Path) -> dict[str, Any]:
-    from caloforge.evaluate.report import validate
+    from caloforge.evaluate.validation import validate
 
     reference, generated = open_showers(shipped_reference()), open_showers(out / "generated.h5")
     try:

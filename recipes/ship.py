@@ -1,9 +1,10 @@
 """Put a trained run into the package: weights in half precision, and a card with its validation.
 
-    python recipes/ship.py RUN NAME [--steps K] DETECTOR=GEANT4.h5 ...
+    python recipes/ship.py RUN NAME [--steps K] DETECTOR=GEANT4.h5[,FLOOR.h5] ...
 
 For every detector the model generates showers for the primaries of a file of Geant4 showers that it
-has not seen, and the validation's numbers go into the card.
+has not seen, and the validation's numbers go into the card. A second file, after a comma, is the
+floor of the validation.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from caloforge.evaluate.report import validate
+from caloforge.evaluate.validation import validate
 from caloforge.generate import STEPS, generate_file
 from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import load_model, save_model
@@ -25,13 +26,17 @@ WEIGHTS = Path(__file__).parents[1] / "caloforge" / "weights"
 
 
 def judge(
-    model: Path, name: str, geant4: Path, steps: int, out: Path
+    model: Path, name: str, geant4: list[Path], steps: int, out: Path
 ) -> tuple[dict[str, Any], float]:
-    """Validate a model against a file of Geant4 showers; returns the record and ms per shower."""
+    """Validate a model against Geant4 showers (and a floor); returns the record, ms per shower."""
     made = out / f"{name}.h5"
-    summary = generate_file(model, made, like=geant4, seed=99, steps=steps)
-    with closing(open_showers(geant4)) as reference, closing(open_showers(made)) as generated:
-        record = validate(reference, generated, out / name)
+    summary = generate_file(model, made, like=geant4[0], seed=99, steps=steps)
+    with ExitStack() as stack:
+        reference, generated, *floor = (
+            stack.enter_context(closing(open_showers(path)))
+            for path in (geant4[0], made, *geant4[1:])
+        )
+        record = validate(reference, generated, out / name, *floor)
     return record, 1000 / summary["showers_per_second"]
 
 
@@ -42,7 +47,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--remark", action="append", default=[])
-    parser.add_argument("reference", nargs="+", help="DETECTOR=GEANT4.h5")
+    parser.add_argument("reference", nargs="+", help="DETECTOR=GEANT4.h5[,FLOOR.h5]")
     asked = parser.parse_args()
     target = WEIGHTS / asked.name
     model = load_model(asked.run)
@@ -51,7 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for pair in asked.reference:
             detector, path = pair.split("=", 1)
-            record, speed = judge(target, detector, Path(path), asked.steps, Path(folder))
+            record, speed = judge(
+                target, detector, [Path(p) for p in path.split(",")], asked.steps, Path(folder)
+            )
             title = f"{detector}, {record['files'][0]['showers']} showers, {asked.steps} steps"
             records[title] = record
             speeds.append(f"{speed:.0f} ms a shower in {detector}")

@@ -169,5 +169,5 @@ def test_train_generate_validate(wrong: Path, capsys: pytest.CaptureFixture[str]
     assert run("generate", "mine", "gen.h5", "--like", "lemurs.h5", "--steps", 1, "--json") == 0
     assert json.loads(capsys.readouterr().out)["showers"] == 60
     assert run("validate", "lemurs.h5", "gen.h5", "--out", "report") == 0
-    assert json.loads(Path("report/metrics.json").read_text())["metrics"]
+    assert json.loads(Path("report/metrics.json").read_text())["models"][0]["metrics"]
     assert Path("report/report.html").stat().st_size > 10_000

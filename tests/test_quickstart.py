@@ -19,7 +19,10 @@ def test_quickstart_makes_everything_it_says(tmp_path: Path, capsys) -> None:
     assert "x Geant4" in said and str(out / "report.html") in said
     assert len(read_showers(out / "geant4.h5")) == 2
     assert len(read_showers(out / "generated.h5")) == 40
-    names = {metric["name"] for metric in json.loads((out / "metrics.json").read_text())["metrics"]}
+    names = {
+        metric["name"]
+        for metric in json.loads((out / "metrics.json").read_text())["models"][0]["metrics"]
+    }
     assert {"classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio"} <= names
     assert "<svg" in (out / "report.html").read_text("utf-8")
 

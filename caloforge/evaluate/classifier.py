@@ -9,6 +9,7 @@ size of the samples, which is why the floor is measured at the same size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from caloforge.evaluate.metrics import Estimate
 if TYPE_CHECKING:
     from caloforge.evaluate.observables import Observables
 
-__all__ = ["classifier_auc", "features"]
+__all__ = ["classifier_auc", "features", "hanley_mcneil"]
 
 Array = NDArray[Any]
+_TWINS = 4  # showers of one primary that are kept together; more are a beam of one kind
 _FLOOR_SHARE = 1e-8  # of the incident energy: stands for "nothing" under a logarithm
 
 
@@ -45,24 +47,42 @@ def features(obs: Observables) -> Array:
     return np.hstack([np.stack(scalars, axis=1), *shares, obs.layer_hits / hits]).astype(np.float32)
 
 
-def classifier_auc(first: Array, second: Array, folds: int = 5, seed: int = 0) -> Estimate:
+def classifier_auc(
+    first: Array, second: Array, folds: int = 5, seed: int = 0, groups: Array | None = None
+) -> Estimate:
     """Area under the ROC curve, in [0, 1], of a classifier of features (n, F) and (m, F).
 
     Mean over `folds` stratified, seeded folds, each scored by a classifier that has not seen it.
-    The error adds in quadrature the spread over the folds and that of one AUC on n + m showers
-    (J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29): folds share their training showers, so
-    their spread alone is too small (measured: by 1.4 on Geant4 against itself). Raises `ValueError`
-    if a sample has fewer showers than folds.
+    `groups` (n + m,): showers that must not be torn apart, such as two of the very same primary,
+    of which one would give the other away. The error adds in quadrature the spread over the folds
+    and that of one AUC on n + m showers (J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29):
+    folds share their training showers, so their spread alone is too small (measured: by 1.4 on
+    Geant4 against itself). Raises `ValueError` if a sample has fewer showers than folds.
     """
-    from sklearn.model_selection import StratifiedKFold
-
     x = np.concatenate([first, second])
     y = np.concatenate([np.zeros(len(first), int), np.ones(len(second), int)])
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    scores = np.array([_fold(x, y, train, test, seed) for train, test in cut.split(x, y)])
+    cut = _cut(x, y, folds, seed, groups)
+    scores = np.array([_fold(x, y, train, test, seed) for train, test in cut])
     value = float(scores.mean())
     spread = float(scores.std(ddof=1) / np.sqrt(folds))
-    return Estimate(value, float(np.hypot(spread, _hanley_mcneil(value, len(first), len(second)))))
+    return Estimate(value, float(np.hypot(spread, hanley_mcneil(value, len(first), len(second)))))
+
+
+def _cut(
+    x: Array, y: Array, folds: int, seed: int, groups: Array | None
+) -> Iterator[tuple[Array, Array]]:
+    """Yield training and test indices; by groups where there are enough of them to be drawn."""
+    from sklearn.model_selection import StratifiedKFold
+
+    if groups is not None:
+        names, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(y) > len(names) and size.max() <= _TWINS:
+            place = np.random.default_rng(seed).permutation(len(names))[group.reshape(-1)] % folds
+            if all(len(np.unique(y[place == k])) == 2 for k in range(folds)):
+                for k in range(folds):
+                    yield np.flatnonzero(place != k), np.flatnonzero(place == k)
+                return
+    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
 
 
 def _fold(x: Array, y: Array, train: Array, test: Array, seed: int) -> float:
@@ -81,8 +101,8 @@ def _fold(x: Array, y: Array, train: Array, test: Array, seed: int) -> float:
     return float(roc_auc_score(y[test], score))
 
 
-def _hanley_mcneil(area: float, n: int, m: int) -> float:
-    """Return the standard error of an AUC from n and m showers."""
+def hanley_mcneil(area: float, n: int, m: int) -> float:
+    """Return the standard error of an AUC, no unit, from n and m showers."""
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     square = area**2
     variance = area * (1 - area) + (n - 1) * (q1 - square) + (m - 1) * (q2 - square)

@@ -1,14 +1,12 @@
-"""Differences of means: what equal laws would make exactly 0, or a ratio of exactly 1.
+"""Differences that equal laws would make exactly 0, or a ratio of exactly 1.
 
-Means are compared *at equal incident energy*: the reference's trend with energy and angle is fitted
-and taken out first, which makes a per-cent effect visible in quantities that span two decades.
-Response and resolution, which depend on the energy by themselves, are compared in bins of it.
+Everything is compared *at equal incident energy*: the reference's trend with energy and angle is
+fitted and taken out first, which makes a per-cent effect visible in quantities that span two
+decades. The rest, a residual for each shower, has a mean, a spread and tails.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,26 +18,11 @@ from caloforge.evaluate.metrics import Estimate
 if TYPE_CHECKING:
     from caloforge.evaluate.observables import Observables, Quantity
 
-__all__ = ["EnergyBin", "Trend", "energy_bins", "in_bins", "ratio_of_bins"]
+__all__ = ["TAILS", "Trend", "spread_ratio", "tail_share"]
 
 Array = NDArray[Any]
 
-_MIN_IN_BIN = 10
-
-
-@dataclass(frozen=True)
-class EnergyBin:
-    """Response and resolution in a bin of incident energy, from `low` to `high` (MeV).
-
-    `n`: showers in the bin; `response`: mean of visible over incident energy; `resolution`: its
-    standard deviation over its mean. Both dimensionless, with errors.
-    """
-
-    low: float
-    high: float
-    n: int
-    response: Estimate
-    resolution: Estimate
+TAILS = 0.02  # share of the reference outside the limits, half on either side
 
 
 class Trend:
@@ -81,46 +64,17 @@ class Trend:
         return Estimate(a.value - b.value, float(np.hypot(a.error, b.error)))
 
 
-def ratio_of_bins(pairs: list[tuple[EnergyBin, EnergyBin]], kind: str) -> Estimate:
-    """Average the ratio of "response" or "resolution", generated over reference, over the bins.
+def spread_ratio(first: Array, second: Array) -> Estimate:
+    """Ratio of the standard deviations of residuals (n,) and (m,), no unit: fluctuations."""
+    return metrics.ratio(metrics.spread(first), metrics.spread(second))
 
-    Bins with under 10 showers of a sample are left out; 1 without error if none is left.
+
+def tail_share(first: Array, second: Array) -> Estimate:
+    """Per cent of residuals (n,) outside the central 98 % of others (m,): 2 for equal laws.
+
+    The error counts both samples: how many lie outside, and where the second one puts the limits.
     """
-    ratios = [
-        metrics.ratio(getattr(generated, kind), getattr(reference, kind))
-        for reference, generated in pairs
-        if min(reference.n, generated.n) >= _MIN_IN_BIN
-    ]
-    return metrics.weighted_mean(ratios) if ratios else Estimate(1.0, 0.0)
-
-
-def energy_bins(
-    reference: Observables, generated: Observables
-) -> list[tuple[EnergyBin, EnergyBin]]:
-    """Response and resolution of both samples in bins of incident energy (MeV), equal in log10.
-
-    About four bins a decade of the reference's range, fewer if they would hold under 20 showers;
-    one bin for a single energy. A bin with under 4 showers of a sample has estimates 0 without
-    error: look at its `n`.
-    """
-    low, high = float(reference.energy.min()), float(reference.energy.max())
-    wanted = round(4 * np.log10(high / low)) if high > low else 1
-    count = int(np.clip(min(wanted, len(reference) // 20), 1, 16))
-    edges = np.geomspace(low, high, count + 1) if high > low else np.array([low, low])
-    both = (in_bins(o.energy, o.response, edges) for o in (reference, generated))
-    return list(zip(*both, strict=True))
-
-
-def in_bins(energy: Array, response: Array, edges: Array) -> list[EnergyBin]:
-    """Response (N,) of showers of incident energy (N,) in bins of `edges` (n_bins + 1,), in MeV."""
-    index = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, len(edges) - 2)
-    inside = (energy >= edges[0] * (1 - 1e-6)) & (energy <= edges[-1] * (1 + 1e-6))
-    found = []
-    for k, (low, high) in enumerate(itertools.pairwise(edges)):
-        here = response[inside & (index == k)]
-        nothing = Estimate(0.0, 0.0)
-        pair = (
-            (metrics.mean(here), metrics.resolution(here)) if len(here) >= 4 else (nothing, nothing)
-        )
-        found.append(EnergyBin(float(low), float(high), len(here), *pair))
-    return found
+    low, high = np.quantile(second, [TAILS / 2, 1 - TAILS / 2])
+    share = float(np.mean((first < low) | (first > high)))
+    own = max(share, TAILS) / len(first)
+    return Estimate(100 * share, 100 * float(np.sqrt(own + TAILS / len(second))))

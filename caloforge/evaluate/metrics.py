@@ -23,6 +23,7 @@ __all__ = [
     "bin_edges",
     "binned_wasserstein",
     "circular_wasserstein",
+    "correlation",
     "deviation",
     "histogram",
     "mean",
@@ -30,6 +31,7 @@ __all__ = [
     "resample",
     "resolution",
     "separation_power",
+    "spread",
     "wasserstein",
     "weighted_mean",
 ]
@@ -165,20 +167,40 @@ def mean(values: Array) -> Estimate:
     return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values))))
 
 
-def resolution(values: Array) -> Estimate:
-    """Return standard deviation over mean of a sample (n,), n >= 4; 0 if the mean is 0.
+def spread(values: Array) -> Estimate:
+    """Return the standard deviation of a sample (n,), n >= 4, in the unit of the sample.
 
     The error takes the fourth moment m4, so that tails are paid for: var(s^2) = (m4 -
     s^4 (n - 3)/(n - 1))/n (H. Cramer, Mathematical Methods of Statistics, 1946, section 27.4).
     """
-    n, centre = len(values), float(np.mean(values))
-    spread = float(np.std(values, ddof=1))
-    if centre == 0.0 or spread == 0.0:
+    n, width = len(values), float(np.std(values, ddof=1))
+    if width == 0.0:
         return Estimate(0.0, 0.0)
-    fourth = float(np.mean((values - centre) ** 4))
-    variance = max(0.0, fourth - spread**4 * (n - 3) / (n - 1)) / n
-    width = np.sqrt(variance) / (2.0 * spread)
-    return Estimate(spread / abs(centre), float(width / abs(centre)))
+    fourth = float(np.mean((values - np.mean(values)) ** 4))
+    variance = max(0.0, fourth - width**4 * (n - 3) / (n - 1)) / n
+    return Estimate(width, float(np.sqrt(variance) / (2.0 * width)))
+
+
+def resolution(values: Array) -> Estimate:
+    """Return standard deviation over mean of a sample (n,), n >= 4, no unit; 0 if the mean is 0."""
+    centre, width = float(np.mean(values)), spread(values)
+    if centre == 0.0:
+        return Estimate(0.0, 0.0)
+    return Estimate(width.value / abs(centre), width.error / abs(centre))
+
+
+def correlation(rows: Array, weights: Array) -> Array:
+    """Correlation coefficients (F, F) of a sample (n, F) with weights (n,), no unit.
+
+    0 with a column that does not vary.
+    """
+    share = weights / weights.sum()
+    centred = rows - share @ rows
+    covariance = (centred * share[:, None]).T @ centred
+    width = np.sqrt(np.diag(covariance))
+    product = np.outer(width, width)
+    out = np.zeros_like(product)
+    return np.asarray(np.divide(covariance, product, out=out, where=product > 0))
 
 
 def ratio(numerator: Estimate, denominator: Estimate) -> Estimate:

@@ -7,7 +7,10 @@ memory does not grow with the mesh. What is kept per shower is small: the sums o
 and sectors, from which profiles, moments and their errors follow.
 
 Moments are energy-weighted over cell centres: first moment <x>, second moment the root of
-<(x - <x>)^2>. The azimuth lives in the mesh frame: phi' = 0 is the direction of growing theta.
+<(x - <x>)^2>. Containment is interpolated within a cell: inside the radius or depth lies that share
+of the visible energy. The maximum is the top of a parabola through the brightest slice and its
+neighbours, slices smoothed by (1, 2, 1)/4 first. The azimuth lives in the mesh frame: phi' = 0 is
+the direction of growing theta.
 """
 
 from __future__ import annotations
@@ -113,6 +116,19 @@ class Observables:
         return _moments(self.ring_energy, self.mesh.centres_r)[1]
 
     @property
+    def z_max(self) -> Array:
+        """Depth (N,) of the shower maximum in mm from the entrance; 0 for an empty shower."""
+        return _maximum(self.layer_energy, self.mesh.cell_z_mm)
+
+    def containment_r(self, share: float) -> Array:
+        """Radius (N,) in mm that holds a share of the visible energy; 0 for an empty shower."""
+        return _containment(self.ring_energy, self.mesh.cell_r_mm, share)
+
+    def containment_z(self, share: float) -> Array:
+        """Depth (N,) in mm that holds a share of the visible energy; 0 for an empty shower."""
+        return _containment(self.layer_energy, self.mesh.cell_z_mm, share)
+
+    @property
     def phi_cos(self) -> Array:
         """Azimuthal dipole <cos phi'> (N,), dimensionless: where along theta the shower leans."""
         return _moments(self.sector_energy, np.cos(self.mesh.centres_phi))[0]
@@ -159,10 +175,18 @@ _TABLE = (
              "sum(E z)/sum(E)", lambda o: o.z_mean),
     Quantity("z_width", "Longitudinal second moment", r"$\sigma_z$", "mm",
              "root of sum(E (z - <z>)^2)/sum(E)", lambda o: o.z_width),
+    Quantity("z_max", "Depth of the shower maximum", r"$z_\mathrm{max}$", "mm",
+             "top of a parabola through the brightest slice", lambda o: o.z_max),
+    Quantity("z_90", "Depth of 90 % containment", "$z_{90}$", "mm",
+             "depth that holds 90 % of the visible energy", lambda o: o.containment_z(0.9)),
     Quantity("r_mean", "Radial first moment", r"$\langle r\rangle$", "mm",
              "sum(E r)/sum(E)", lambda o: o.r_mean),
     Quantity("r_width", "Radial second moment", r"$\sigma_r$", "mm",
              "root of sum(E (r - <r>)^2)/sum(E)", lambda o: o.r_width),
+    Quantity("r_50", "Radius of 50 % containment", "$r_{50}$", "mm",
+             "radius that holds 50 % of the visible energy", lambda o: o.containment_r(0.5)),
+    Quantity("r_90", "Radius of 90 % containment", "$r_{90}$", "mm",
+             "radius that holds 90 % of the visible energy", lambda o: o.containment_r(0.9)),
     Quantity("phi_cos", "Azimuthal dipole", r"$\langle\cos\varphi\rangle$", "",
              "sum(E cos phi)/sum(E)", lambda o: o.phi_cos),
     Quantity("phi_cos2", "Azimuthal quadrupole", r"$\langle\cos 2\varphi\rangle$", "",
@@ -255,6 +279,26 @@ def _moments(energy: Array, position: Array) -> tuple[Array, Array]:
     centre = share @ position
     spread = (share * (position - centre[:, None]) ** 2).sum(axis=1)
     return centre, np.sqrt(spread)
+
+
+def _containment(energy: Array, width: float, share: float) -> Array:
+    """Distance (N,) from the first edge within which a share of the energies (N, M) lies."""
+    inside = np.cumsum(_divided(energy, energy.sum(axis=1, keepdims=True)), axis=1)
+    cell = np.argmax(inside >= share - 1e-9, axis=1)
+    row = np.arange(len(energy))
+    before = np.where(cell > 0, inside[row, cell - 1], 0.0)
+    within = _divided(share - before, inside[row, cell] - before)
+    return np.where(inside[:, -1] > 0, (cell + np.clip(within, 0, 1)) * width, 0.0)
+
+
+def _maximum(energy: Array, width: float) -> Array:
+    """Place (N,) of the largest of smoothed energies (N, M), from a parabola, in units of width."""
+    padded = np.pad(energy, ((0, 0), (2, 2)))
+    smooth = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4  # one more at either end
+    row, top = np.arange(len(energy)), np.argmax(smooth[:, 1:-1], axis=1) + 1
+    left, middle, right = (smooth[row, top + k] for k in (-1, 0, 1))
+    shift = _divided(left - right, 2 * (left - 2 * middle + right))
+    return np.where(middle > 0, (top - 0.5 + np.clip(shift, -0.5, 0.5)) * width, 0.0)
 
 
 def _divided(numerator: Array, denominator: Array) -> Array:

@@ -7,14 +7,12 @@ Samples come as a list of (label, observables), the reference first; nothing ass
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluate import metrics
-from caloforge.evaluate.differences import EnergyBin
 from caloforge.evaluate.drawing import (
     COLOURS,
     Curve,
@@ -23,48 +21,53 @@ from caloforge.evaluate.drawing import (
     drawn,
     linear_axis,
     log_axis,
-    over,
     with_ratio,
 )
-from caloforge.evaluate.observables import QUANTITIES, SPECTRUM_EDGES, Observables, Quantity
+from caloforge.evaluate.maps import (
+    Figure,
+    Sample,
+    average_figure,
+    correlation_figure,
+    fraction,
+    layer_figure,
+)
+from caloforge.evaluate.observables import QUANTITIES, SPECTRUM_EDGES, Quantity
+from caloforge.evaluate.resolution import ResolutionFit, ResponseBin
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["Figure", "Sample", "figures"]
+    from caloforge.evaluate.observables import Observables
+
+__all__ = ["figures"]
 
 Array = NDArray[Any]
-Sample = tuple[str, Observables]
+Rows = Sequence[tuple[ResponseBin, ...]]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A finished figure: its name, title, caption with formula and unit, and its SVG."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-
-
-def figures(samples: Sequence[Sample], bins: Sequence[tuple[EnergyBin, ...]]) -> Iterator[Figure]:
+def figures(
+    samples: Sequence[Sample], bins: Rows, angles: Rows, fits: Sequence[ResolutionFit | None] = ()
+) -> Iterator[Figure]:
     """Draw every figure of (label, observables) pairs, the reference first.
 
-    `bins`: per bin of incident energy one `EnergyBin` of each sample (energies in MeV). All samples
-    must be on one mesh. Figures are made one at a time: hold what you need.
+    `bins`, `angles`: per bin of incident energy (MeV) and of theta (rad) one `ResponseBin` of each
+    sample; `fits`: of the resolution of each. All samples must be on one mesh. Figures are made one
+    at a time: hold what you need.
     """
     for name in ("visible", "response"):
         yield _quantity_figure(samples, QUANTITIES[name])
-    yield from _energy_figures(samples, bins)
+    yield from _response_figures(samples, bins, "energy", fits)
+    yield from _response_figures(samples, angles, "theta")
     yield from _profile_figures(samples)
-    for name in ("z_mean", "z_width", "r_mean", "r_width", "phi_cos", "phi_cos2", "phi_link"):
+    for name in ("z_mean", "z_width", "z_max", "z_90", "r_mean", "r_width", "r_50", "r_90",
+                 "phi_cos", "phi_cos2", "phi_link"):  # fmt: skip
         yield _quantity_figure(samples, QUANTITIES[name])
     yield _spectrum_figure(samples)
     for name in ("hits", "hit_energy"):
         yield _quantity_figure(samples, QUANTITIES[name])
-    yield _layer_figure(samples)
-    yield _average_figure(samples)
+    yield layer_figure(samples)
+    yield average_figure(samples)
+    yield correlation_figure(samples)
 
 
 def _axis(symbol: str, unit: str) -> str:
@@ -81,7 +84,7 @@ def _labels(samples: Sequence[Sample]) -> list[str]:
 def _quantity_figure(samples: Sequence[Sample], quantity: Quantity) -> Figure:
     values = [quantity.of(obs) for _, obs in samples]
     edges = _edges(values, quantity.log)
-    curves = [_fraction(v, edges) for v in values]
+    curves = [fraction(v, edges) for v in values]
 
     def draw(canvas: Canvas) -> None:
         main, below = with_ratio(canvas)
@@ -110,27 +113,26 @@ def _edges(values: Sequence[Array], log: bool) -> Array:
     return np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
 
 
-def _fraction(values: Array, edges: Array) -> Curve:
-    """Fraction of showers per bin with binomial errors; outsiders are left out of the drawing."""
-    counts = np.histogram(values, edges)[0].astype(float)
-    n = len(values)
-    return Curve(counts / n, np.sqrt(counts * (1 - counts / n)) / n)
+# --- response and resolution against energy and angle -----------------------------------------
+
+_AXES = {
+    "energy": (_axis(r"$E_\mathrm{inc}$", "MeV"), "incident energy", "MeV"),
+    "theta": (_axis(r"$\theta$", "rad"), "polar angle", "rad"),
+}
 
 
-# --- response and resolution against energy ---------------------------------------------------
-
-
-def _energy_figures(
-    samples: Sequence[Sample], bins: Sequence[tuple[EnergyBin, ...]]
+def _response_figures(
+    samples: Sequence[Sample], bins: Rows, against: str, fits: Sequence[ResolutionFit | None] = ()
 ) -> Iterator[Figure]:
     low, high = bins[0][0].low, bins[-1][0].high
     edges = np.array([b[0].low for b in bins] + [high])
     if low == high:
         edges = np.array([low * 0.9, low * 1.1])
+    _, words, unit = _AXES[against]
     table = (
-        ("response", "Response against incident energy", r"mean $E_\mathrm{vis}/E_\mathrm{inc}$",
+        ("response", f"Response against {words}", r"mean $E_\mathrm{vis}/E_\mathrm{inc}$",
          "mean of visible over incident energy"),
-        ("resolution", "Resolution against incident energy", r"$\sigma/\mu$ of $E_\mathrm{vis}$",
+        ("resolution", f"Resolution against {words}", r"$\sigma/\mu$ of $E_\mathrm{vis}$",
          "standard deviation over mean of visible over incident energy"),
     )  # fmt: skip
     for kind, title, label, formula in table:
@@ -141,15 +143,34 @@ def _energy_figures(
             )
             for k in range(len(samples))
         ]
-        caption = f"{formula}, in bins of incident energy (MeV)."
-        svg = _energy_drawing(f"{kind}_vs_energy", _labels(samples), edges, curves, label)
-        yield Figure(f"{kind}_vs_energy", title, caption, svg)
+        lines = fits if kind == "resolution" else ()
+        caption = f"{formula}, in bins of {words} ({unit})."
+        if any(lines):
+            caption += f" Lines: fits of a/sqrt(E) \u2295 b. {_fitted(samples, lines)}"
+        name = f"{kind}_vs_{against}"
+        svg = _response_drawing(name, _labels(samples), edges, curves, (label, against), lines)
+        yield Figure(name, title, caption, svg)
 
 
-def _energy_drawing(
-    name: str, labels: Sequence[str], edges: Array, curves: Sequence[Curve], label: str
-) -> str:
-    centres = np.sqrt(edges[1:] * edges[:-1])
+def _fitted(samples: Sequence[Sample], fits: Sequence[ResolutionFit | None]) -> str:
+    """Terms of the fits in per cent (times sqrt(GeV) for the stochastic one)."""
+    texts = []
+    for label, fit in zip(_labels(samples), fits, strict=True):
+        if fit is not None:
+            a, b = fit.stochastic, fit.constant
+            texts.append(
+                f"{label}: a = {100 * a.value:.2f} ± {100 * a.error:.2f} % √GeV, "
+                f"b = {100 * b.value:.2f} ± {100 * b.error:.2f} %, χ²/ndf {fit.chi2:.1f}/{fit.ndf}"
+            )
+    return "; ".join(texts) + "."
+
+
+def _response_drawing(
+    name: str, labels: Sequence[str], edges: Array, curves: Sequence[Curve],
+    axes: tuple[str, str], fits: Sequence[ResolutionFit | None],
+) -> str:  # fmt: skip
+    log = axes[1] == "energy"
+    centres = np.sqrt(edges[1:] * edges[:-1]) if log else 0.5 * (edges[1:] + edges[:-1])
 
     def draw(canvas: Canvas) -> None:
         main, below = with_ratio(canvas)
@@ -159,13 +180,21 @@ def _energy_drawing(
                 centres[known], curve.value[known], curve.error[known], label=text, lw=1.3,
                 fmt="os^Dvp"[number % 6], ms=5, color=COLOURS[number % 6],
             )  # fmt: skip
-        draw_ratio(below, edges, curves, log=True)
-        # A little wider than the bins, so that the decades at both ends get their labels.
-        log_axis(main, edges[[0, -1]] * np.array([0.93, 1.07]))
+        for number, fit in enumerate(fits):
+            if fit is not None:
+                x = np.geomspace(edges[0], edges[-1], 60)
+                y = np.hypot(fit.stochastic.value / np.sqrt(x / 1e3), fit.constant.value)
+                main.plot(x, y, lw=1.0, color=COLOURS[number % 6], ls="-" if number == 0 else "--")
+        draw_ratio(below, edges, curves, log=log)
+        if log:
+            # A little wider than the bins, so that the decades at both ends get their labels.
+            log_axis(main, edges[[0, -1]] * np.array([0.93, 1.07]))
+        else:
+            linear_axis(main, edges)
         low, high = main.get_ylim()
         main.set_ylim(low, high + 0.25 * (high - low))
-        main.set_ylabel(label)
-        below.set_xlabel(_axis(r"$E_\mathrm{inc}$", "MeV"))
+        main.set_ylabel(axes[0])
+        below.set_xlabel(_AXES[axes[1]][0])
         main.legend(loc="upper right")
 
     return drawn(name, 4.3, draw)
@@ -198,6 +227,12 @@ def _profile_figures(samples: Sequence[Sample]) -> Iterator[Figure]:
         what = r"$E_\mathrm{bin}/E_\mathrm{inc}$ [MeV/GeV]"
         svg = _steps_drawing(name, _labels(samples), edges, curves, (label, what), log_y=log)
         yield Figure(name, title, caption, svg)
+    hits = [_mean_curve(obs.layer_hits.astype(float)) for _, obs in samples]
+    axes = ("$z$ [mm]", "cells per slice")
+    svg = _steps_drawing("occupancy", _labels(samples), mesh.edges_z, hits, axes, log_y=False)
+    cells = mesh.n_r * mesh.n_phi
+    caption = f"mean number of cells above the cut in a slice of {cells} cells, against depth (mm)."
+    yield Figure("occupancy", "Occupancy in depth", caption, svg)
 
 
 def _spectrum_figure(samples: Sequence[Sample]) -> Figure:
@@ -237,104 +272,3 @@ def _steps_drawing(
         main.legend(loc="upper right")
 
     return drawn(name, 4.3, draw)
-
-
-# --- many layers, and the average shower ------------------------------------------------------
-
-
-def _layer_figure(samples: Sequence[Sample]) -> Figure:
-    layers = _telling_layers(samples[0][1])
-
-    def draw(canvas: Canvas) -> None:
-        rows = (len(layers) + 1) // 2
-        grid = canvas.add_gridspec(2 * rows, 2, height_ratios=(2, 1) * rows)
-        for place, layer in enumerate(layers):
-            row, column = divmod(place, 2)
-            main = canvas.add_subplot(grid[2 * row, column])
-            below = canvas.add_subplot(grid[2 * row + 1, column], sharex=main)
-            _draw_layer(main, below, samples, layer)
-            if column == 0:
-                main.set_ylabel("fraction")
-            if row == rows - 1:
-                below.set_xlabel(_axis(r"$E_\mathrm{layer}$", "MeV"))
-        handles, labels = canvas.axes[0].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-
-    caption = (
-        "visible energy in a slice of the mesh (MeV), fraction of showers in bins of equal log10 "
-        f"width; layers {', '.join(map(str, layers))} of {samples[0][1].mesh.n_z}."
-    )
-    height = 0.5 + 2.4 * ((len(layers) + 1) // 2)
-    return Figure(
-        "layer_energy",
-        "Layer energies",
-        caption,
-        drawn("layer_energy", height, draw, "constrained"),
-    )
-
-
-def _draw_layer(main: Axes, below: Axes, samples: Sequence[Sample], layer: int) -> None:
-    values = [obs.layer_energy[:, layer] for _, obs in samples]
-    edges = metrics.bin_edges(np.concatenate(values), 14, log=True)
-    curves = [_fraction(v, edges) for v in values]
-    draw_curves(main, _labels(samples), edges, curves)
-    draw_ratio(below, edges, curves, label="", log=True)
-    log_axis(main, edges)
-    main.set_ylim(0, 1.6 * max(float((c.value + c.error).max()) for c in curves))
-    main.tick_params(labelbottom=False, which="both")
-    main.text(0.05, 0.82, f"layer {layer}", transform=main.transAxes, fontsize=11)
-
-
-def _telling_layers(reference: Observables) -> list[int]:
-    """Up to six layers from the first to the last that count, at shares of the energy before."""
-    share = np.cumsum(reference.layer_energy.mean(axis=0))
-    share = share / share[-1] if share[-1] > 0 else np.linspace(0, 1, len(share))
-    wanted = np.searchsorted(share, [0.01, 0.15, 0.4, 0.65, 0.9, 0.99])
-    return sorted({int(min(k, len(share) - 1)) for k in wanted})
-
-
-def _trusted_ratio(obs: Observables, reference: Observables) -> Array:
-    """Ratio of the average showers (R, Z); 0 where either mean is not known to 20 %."""
-    means, trusted = [], []
-    for one in (obs, reference):
-        n = len(one)
-        mean, square = one.shower_map / n, one.shower_map_squares / n
-        error = np.sqrt(np.maximum(square - mean**2, 0) / n)
-        means.append(mean)
-        trusted.append((mean > 0) & (error < 0.2 * mean))
-    return np.where(trusted[0] & trusted[1], over(*means), 0.0)
-
-
-def _average_figure(samples: Sequence[Sample]) -> Figure:
-    mesh = samples[0][1].mesh
-    maps = [1e3 * obs.shower_map / len(obs) for _, obs in samples]
-    positive = np.concatenate([m[m > 0] for m in maps] or [np.ones(1)])
-    top = float(positive.max()) if positive.size else 1.0
-    ratios = [_trusted_ratio(obs, samples[0][1]) for _, obs in samples[1:]]
-    titles = [*_labels(samples), *(f"{label} / {samples[0][0]}" for label, _ in samples[1:])]
-
-    def draw(canvas: Canvas) -> None:
-        from matplotlib.colors import LogNorm, TwoSlopeNorm
-
-        levels = LogNorm(top * 1e-5, top), TwoSlopeNorm(1.0, 0.5, 1.5)
-        axes = np.atleast_1d(canvas.subplots(len(titles), 1, sharex=True, sharey=True))
-        for number, (axis, picture, title) in enumerate(
-            zip(axes, [*maps, *ratios], titles, strict=True)
-        ):
-            level, colours = (levels[0], "cividis") if number < len(maps) else (levels[1], "RdBu_r")
-            shown = np.ma.masked_less_equal(picture, 0)
-            image = axis.pcolormesh(
-                mesh.edges_z, mesh.edges_r, shown, norm=level, cmap=colours, rasterized=True
-            )
-            axis.set_title(title, loc="left", fontsize=12)
-            axis.set_ylabel("$r$ [mm]")
-            text = "MeV/GeV" if number < len(maps) else "ratio"
-            canvas.colorbar(image, ax=axis, label=text, extend="both", pad=0.02)
-        axes[-1].set_xlabel("$z$ [mm]")
-
-    caption = (
-        "mean over showers of the visible energy in a ring of a layer over the incident energy "
-        "(MeV per GeV), summed over the azimuth; the ratio where both are known to 20 %."
-    )
-    svg = drawn("average_shower", 0.6 + 1.9 * len(titles), draw, "constrained")
-    return Figure("average_shower", "Average shower", caption, svg)

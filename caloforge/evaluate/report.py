@@ -1,7 +1,7 @@
-"""The report of a validation: one page that opens from disk, and the same numbers for a machine.
+"""The page of a validation, for a reader: verdict first, then numbers, figures and showers.
 
-`validate` measures, compares, draws and writes. Both files appear together and whole, or not at
-all. The page needs no network and no script: figures are inlined, colours follow light and dark.
+One file that opens from disk: figures are inlined, colours follow light and dark, and the only
+script turns the showers in three dimensions. Energies are in MeV unless a GeV stands beside them.
 """
 
 from __future__ import annotations
@@ -13,171 +13,85 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from caloforge.errors import RequestError
-from caloforge.evaluate.compare import MIN_SHOWERS, Comparison, Metric, compare
-from caloforge.evaluate.observables import CUT_MEV, QUANTITIES, Observables, measure
-from caloforge.evaluate.plots import Figure, figures
-from caloforge.evaluate.verdict import THRESHOLD, Verdict, conditions, judge, with_error
-from caloforge.files import atomic_path, claimed_folder
+from caloforge.evaluate.gallery import packed_plotly, showers_3d
+from caloforge.evaluate.metric import Metric
+from caloforge.evaluate.observables import QUANTITIES
+from caloforge.evaluate.plots import figures
+from caloforge.evaluate.scoreboard import FAMILIES
+from caloforge.evaluate.trust import Cell, Check
+from caloforge.evaluate.verdict import THRESHOLD, with_error
 from caloforge.progress import progress
 
 if TYPE_CHECKING:
+    from caloforge.evaluate.maps import Figure
+    from caloforge.evaluate.observables import Observables
+    from caloforge.evaluate.validation import Judged
     from caloforge.showers.native import ShowerSource
 
-__all__ = ["FORMAT", "validate"]
+__all__ = ["page"]
 
-FORMAT = 1  # of metrics.json
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
-_KINDS = ("difference", "separation", "wasserstein")
+_KINDS = ("difference", "spread", "tail", "separation", "wasserstein")
+_HEADS = {
+    "difference": ("Difference of means", "at equal energy"),
+    "spread": ("Fluctuations", "ratio at equal energy"),
+    "tail": ("Tails", f"outside the central {100 - 2} %"),
+    "separation": ("Separation power", "0 equal, 1 disjoint"),
+    "wasserstein": ("Wasserstein distance", "in spreads of the reference, or unit"),
+}
+_GLANCE = (
+    "classifier.auc", "classifier_features.auc", "classifier_voxels.auc", "classifier_resnet.auc",
+    "response.ratio", "resolution.ratio", "hits.ratio", "z_mean.shift", "r_mean.shift",
+    "cell_spectrum.separation", "fpd.distance", "kpd.distance", "precision.score", "recall.score",
+    "density.score", "coverage.score",
+)  # fmt: skip
+_KEYS = ("classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio")
+_TALL = ("layer_energy", "average_shower", "layer_correlation")
 
 
-def validate(
-    reference: ShowerSource,
-    generated: ShowerSource,
-    out: Path,
-    floor: ShowerSource | None = None,
-    *,
-    seed: int = 0,
-    cut_mev: float = CUT_MEV,
-    labels: tuple[str, str] = ("Geant4", "generated"),
-) -> dict[str, Any]:
-    """Compare generated with reference showers; write ``metrics.json`` and ``report.html``.
+def page(
+    record: dict[str, Any],
+    sources: Sequence[ShowerSource],
+    samples: Sequence[Observables],
+    judged: Sequence[Judged],
+    floor_own: bool,
+) -> str:
+    """Write the page of a record as `validate` makes it (energies in MeV, lengths in mm).
 
-    `out` is the folder, made if needed; `floor` a second Geant4 sample (else the reference is
-    halved); deposits below `cut_mev` (MeV) count as empty; `labels` name reference and generated.
-    Returns what ``metrics.json`` holds: energies in MeV, lengths in mm, angles in rad. Raises
-    `RequestError` for files on different meshes, too few showers, or a folder that cannot be
-    written; nothing is left behind then.
+    `sources`, `samples`: files and what was measured of them, the reference first, a floor with a
+    file of its own (`floor_own`) last.
     """
-    sources = [reference, generated, *([floor] if floor is not None else [])]
-    _check(sources)
-    with claimed_folder(Path(out)):
-        names = [*labels, f"{labels[0]} (floor)"][: len(sources)]
-        samples = [
-            _measured(source, cut_mev, name) for source, name in zip(sources, names, strict=True)
-        ]
-        comparison = compare(*samples, seed=seed)
-        warnings = _warnings(sources, samples)
-        verdict = judge(comparison, labels, warned=bool(warnings))
-        record = _record(comparison, verdict, warnings, seed, cut_mev)
-        record["files"] = [
-            _file(name, source, sample)
-            for name, source, sample in zip(names, sources, samples, strict=True)
-        ]
-        drawn = _draw(list(zip(labels, samples[:2], strict=True)), comparison)
-        page = _page(record, comparison, drawn, labels)
-        _write(Path(out), record, page)
-    return record
+    shown = len(samples) - floor_own
+    labels = [file["label"] for file in record["files"]][:shown]
+    drawn = _draw(labels, samples[:shown], judged)
+    turning = showers_3d(labels, sources[:shown], samples[:shown], record["cut_mev"])
+    return _rendered(record, labels, judged, drawn, turning)
 
 
-def _check(sources: Sequence[ShowerSource]) -> None:
-    """Refuse what cannot be compared before any work is done."""
-    least = MIN_SHOWERS if len(sources) == 3 else 2 * MIN_SHOWERS
-    for name, source in zip(("reference", "generated", "floor"), sources, strict=False):
-        if source.mesh != sources[0].mesh:
-            raise RequestError(
-                f"the {name} showers are on a mesh of {_mesh(source)}, the reference on "
-                f"{_mesh(sources[0])}; compare files of one mesh"
-            )
-        wanted = least if name == "reference" else MIN_SHOWERS
-        if len(source) < wanted:
-            raise RequestError(
-                f"{len(source)} {name} showers are too few to compare; give at least {wanted}"
-                + (", or a floor file" if wanted > MIN_SHOWERS else "")
-            )
-
-
-def _mesh(source: ShowerSource) -> str:
-    mesh = source.mesh
-    shape = " x ".join(str(n) for n in mesh.shape)
-    return f"{shape} cells of {mesh.cell_r_mm:g} mm (r) and {mesh.cell_z_mm:g} mm (z)"
-
-
-def _measured(source: ShowerSource, cut_mev: float, name: str) -> Observables:
-    with progress(f"measuring {name}", len(source), "showers") as advance:
-        return measure(source, cut_mev, advance=advance)
-
-
-def _draw(samples: list[tuple[str, Observables]], comparison: Comparison) -> list[Figure]:
+def _draw(
+    labels: Sequence[str], samples: Sequence[Observables], judged: Sequence[Judged]
+) -> list[Figure]:
+    first = judged[0].comparison
+    bins, angles = (
+        [(pairs[0][0], *(pair[1] for pair in pairs)) for pairs in zip(*rows, strict=True)]
+        for rows in (
+            [j.comparison.bins for j in judged],
+            [j.comparison.angles for j in judged],
+        )
+    )
+    fits = [first.fits[0], *(j.comparison.fits[1] for j in judged)]
     drawn = []
-    with progress("drawing", len(QUANTITIES) + 8, "figures") as advance:
-        for figure in figures(samples, comparison.bins):
+    with progress("drawing", len(QUANTITIES) + 12, "figures") as advance:
+        for figure in figures(list(zip(labels, samples, strict=True)), bins, angles, fits):
             drawn.append(figure)
             advance(1)
     return drawn
 
 
-def _warnings(sources: Sequence[ShowerSource], samples: Sequence[Observables]) -> list[str]:
-    """Sentences on everything but the physics that differs between the files."""
-    found = []
-    for name, source, sample in zip(("generated", "floor"), sources[1:], samples[1:], strict=False):
-        first, second = sources[0].detector, source.detector
-        if first is not None and second is not None and first != second:
-            found.append(
-                f"The {name} showers are of detector '{second.name}', the reference of "
-                f"'{first.name}'{' (same name, other contents)' * (first.name == second.name)}."
-            )
-        found += conditions(samples[0], sample, name)
-    return found
-
-
-# --- for a machine ----------------------------------------------------------------------------
-
-
-def _record(
-    comparison: Comparison, verdict: Verdict, warnings: list[str], seed: int, cut_mev: float
-) -> dict[str, Any]:
-    """Everything of the comparison as plain JSON values."""
-    return {
-        "format": FORMAT,
-        "verdict": asdict(verdict),
-        "warnings": warnings,
-        "seed": seed,
-        "cut_mev": cut_mev,
-        "sample_size": comparison.size,
-        "floor": comparison.floor_from,
-        "threshold_sigmas": THRESHOLD,
-        "metrics": [asdict(m) for m in comparison.metrics],
-        "layers": [asdict(m) for m in comparison.layers],
-        "energy_bins": [
-            {"low_mev": r.low, "high_mev": r.high, "reference": asdict(r), "generated": asdict(g)}
-            for r, g in comparison.bins
-        ],
-    }
-
-
-def _file(name: str, source: ShowerSource, sample: Observables) -> dict[str, Any]:
-    """Describe a file by what it says about itself."""
-    path = getattr(source, "path", None)
-    return {
-        "label": name,
-        "file": Path(path).name if path else "",
-        "showers": len(sample),
-        "detector": source.detector.name if source.detector is not None else "",
-        "mesh": _mesh(source),
-        "energy_mev": [float(sample.energy.min()), float(sample.energy.max())],
-        "theta_rad": [float(sample.theta.min()), float(sample.theta.max())],
-        "pdg": [int(code) for code in np.unique(sample.pdg)],
-        "mean_sparsity": float(sample.sparsity.mean()),
-        "provenance": json.loads(json.dumps(source.provenance, default=str)),
-    }
-
-
-def _write(out: Path, record: dict[str, Any], page: str) -> None:
-    text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-    with atomic_path(out / "report.html") as html, atomic_path(out / "metrics.json") as numbers:
-        html.write_text(page, encoding="utf-8")
-        numbers.write_text(text + "\n", encoding="utf-8")
-
-
-# --- for a reader -----------------------------------------------------------------------------
-
-
-def _page(
-    record: dict[str, Any], comparison: Comparison, drawn: list[Figure], labels: tuple[str, str]
-) -> str:
+def _rendered(
+    record: dict[str, Any], labels: Sequence[str], judged: Sequence[Judged],
+    drawn: Sequence[Figure], turning: dict[str, Any],
+) -> str:  # fmt: skip
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -187,35 +101,58 @@ def _page(
     environment.filters["typeset"] = _typeset
     environment.filters["sentence"] = lambda x: x[:1].upper() + x[1:]
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    # Safe: matplotlib writes text as outlines, and in JSON no tag can be closed.
+    inlined = json.dumps(turning, ensure_ascii=False).replace("<", "\\u003c")
     return template.render(
         record=record,
-        about=_about(record["files"]),
         labels=labels,
-        keys=_key_figures(comparison.metrics),
-        rows=_rows(comparison.metrics),
+        about=_about(record),
+        models=[_model(j, model) for j, model in zip(judged, record["models"], strict=True)],
+        glance=_glance(judged, record["log_posterior"]),
         kinds=_KINDS,
-        # Safe: matplotlib writes text as outlines and escapes what it repeats.
+        heads=_HEADS,
+        tall=_TALL,
         figures=[{**asdict(f), "svg": Markup(f.svg)} for f in drawn],
+        showers=Markup(inlined),
+        plotly=packed_plotly(),
     )
 
 
-def _about(files: Sequence[dict[str, Any]]) -> str:
-    """One line on what is compared: detector, particles, energies in GeV, theta in rad, numbers."""
-    first = files[0]
+def _about(record: dict[str, Any]) -> str:
+    """One line on the reference and the number of showers in every file; energies in GeV."""
+    first = record["files"][0]
     energy = " to ".join(f"{e / 1e3:.3g}" for e in first["energy_mev"])
     theta = " to ".join(f"{angle:.3g}" for angle in first["theta_rad"])
-    counts = ", ".join(f"{f['showers']} {f['label']}" for f in files)
-    model = files[1]["provenance"].get("model", "")
+    counts = ", ".join(
+        f"{f['showers']} {f['label']}"
+        + (f" by the model {model}" if (model := f["provenance"].get("model")) else "")
+        for f in record["files"]
+    )
     codes = ", ".join(map(str, first["pdg"]))
     return (
         f"{first['detector'] or 'Unnamed detector'}, PDG code {codes}, {energy} GeV, theta {theta} "
-        f"rad; showers: {counts}{f' by the model {model}' if model else ''}."
+        f"rad; showers: {counts}."
     )
 
 
-def _key_figures(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    wanted = ("classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio")
-    return [_cell(m) for name in wanted for m in metrics if m.name == name]
+def _model(judged: Judged, record: dict[str, Any]) -> dict[str, Any]:
+    """Everything of one generated sample that the page shows."""
+    named = {m.name: m for m in judged.metrics}
+    classifiers = [m for m in judged.metrics if m.kind == "classifier"]
+    keys = [named[name] for name in _KEYS if name in named]
+    keys += [m for m in classifiers if m not in keys]
+    return {
+        "label": judged.label,
+        "verdict": judged.verdict,
+        "keys": [_cell(m) for m in keys],
+        "rows": _rows(judged.comparison.metrics),
+        "challenge": [_cell(m) for m in judged.challenge],
+        "trust": _trust(judged),
+        "definitions": judged.metrics,
+        "seconds": record["seconds"],
+        "timing": record["timing"],
+        "families": FAMILIES,
+    }
 
 
 def _rows(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
@@ -227,23 +164,118 @@ def _rows(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
         known = QUANTITIES.get(metric.observable)
         title = known.title if known is not None else metric.title
         row = rows.setdefault(metric.observable, {"title": title, "cells": {}})
-        row["cells"][metric.kind] = _cell(metric)
+        kind = "wasserstein" if metric.kind == "distance" else metric.kind
+        row["cells"][kind] = _cell(metric)
     return list(rows.values())
 
 
 def _cell(metric: Metric) -> dict[str, Any]:
     """Format one metric for a table, with a class for how far it lies beyond the floor."""
-    size = metric.sigmas if metric.ideal is None else abs(metric.sigmas)
-    level = "far" if size > 5 else "off" if size > THRESHOLD else "fine"
+    level = "far" if metric.size > 5 else "off" if metric.size > THRESHOLD else "fine"
+    differs = metric.matched is not None and metric.matched != metric.value
     return {
+        "name": metric.name,
         "title": metric.title,
         "value": _pretty(with_error(metric.value, metric.error)),
+        "matched": _pretty(f"{metric.matched:.4g}") if differs else "",
         "floor": _pretty(with_error(metric.floor, metric.floor_error)),
         "unit": "" if metric.unit == "1" else metric.unit,
         "sigmas": metric.sigmas,
         "level": level,
         "definition": metric.definition,
     }
+
+
+def _glance(judged: Sequence[Judged], contest: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Rows of the table that sets several models side by side; empty for a single one."""
+    if len(judged) < 2:
+        return []
+    named = [{m.name: m for m in j.metrics} for j in judged]
+    rows = [
+        {"title": named[0][name].title, "unit": named[0][name].unit.replace("1", ""),
+         "definition": named[0][name].definition, "cells": [_cell(n[name]) for n in named]}
+        for name in _GLANCE
+        if name in named[0]
+    ]  # fmt: skip
+    numbers = [contest[j.label] for j in judged]
+    chance = f"{contest['chance']['value']:.3f}"
+    rows.append(
+        {
+            "title": "Mean log-posterior for Geant4", "unit": "",
+            "definition": "a network that learnt whose a shower is, asked of Geant4 showers; "
+            f"{chance} where the models cannot be told apart, and higher is better",
+            "cells": [
+                {"value": _pretty(with_error(x["value"], x["error"])), "matched": "",
+                 "floor": _pretty(chance), "sigmas": None, "level": "fine", "unit": ""}
+                for x in numbers
+            ],
+        }
+    )  # fmt: skip
+    return rows
+
+
+# --- the map of trust -------------------------------------------------------------------------
+
+_WORDS = {"yes": "agrees", "no": "out", "open": "open"}
+
+
+def _trust(judged: Judged) -> dict[str, Any]:
+    """Turn the map of trust into a table: columns of energy (GeV), rows of theta."""
+    trust = judged.trust
+    n_rows, n_columns = trust.shape
+    grid = [trust.cells[i * n_columns : (i + 1) * n_columns] for i in range(n_rows)]
+    return {
+        "columns": [f"{_two(c.energy[0] / 1e3)}–{_two(c.energy[1] / 1e3)} GeV" for c in grid[0]],
+        "rows": [
+            {"title": f"θ {row[0].theta[0]:.2f}–{row[0].theta[1]:.2f}",
+             "cells": [_trust_cell(c) for c in row]}
+            for row in grid
+        ],
+        "whole": [_check(c) for c in trust.whole.checks],
+        "needed": _needed(trust.whole),
+    }  # fmt: skip
+
+
+def _two(value: float) -> str:
+    return f"{value:.3g}" if value >= 10 else f"{value:.2g}"
+
+
+def _trust_cell(cell: Cell) -> dict[str, Any]:
+    checks = sorted(cell.checks, key=lambda c: -(abs(c.difference) / c.tolerance))
+    telling = [c for c in checks if c.answer == cell.answer] or checks
+    return {
+        "answer": cell.answer,
+        "word": _WORDS[cell.answer],
+        "n": cell.n,
+        "telling": [_check(c) for c in telling[:1]] if cell.answer != "yes" else [],
+        "checks": [_check(c) for c in cell.checks],
+    }
+
+
+def _check(check: Check) -> dict[str, str]:
+    sign = "+" * (check.difference >= 0)
+    number = with_error(100 * check.difference, 100 * check.error)
+    floor = with_error(100 * check.floor, 100 * check.floor_error)
+    return {
+        "title": check.title, "answer": check.answer, "word": _WORDS[check.answer],
+        "number": _pretty(f"{sign}{number} %"), "floor": _pretty(f"{floor} %"),
+        "tolerance": f"{100 * check.tolerance:g} %",
+    }  # fmt: skip
+
+
+def _needed(whole: Cell) -> str:
+    """How many showers would decide what is open, if the differences stay what they are."""
+    wanted = 0.0
+    for check in whole.checks:
+        gap = check.tolerance - abs(check.difference)
+        if check.answer == "open" and check.error > 0 and gap != 0:
+            wanted = max(wanted, min(whole.n) * (1.645 * check.error / gap) ** 2)
+    if not 0 < wanted < 1e7:
+        return ""
+    return f"About {float(f'{wanted:.2g}'):,.0f} showers of each would decide the open ones."
+
+
+# --- typography -------------------------------------------------------------------------------
 
 
 def _pretty(text: object) -> str:

@@ -7,15 +7,23 @@ than three standard deviations beyond what Geant4 does to itself at the same sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluate.compare import Comparison, Metric
+from caloforge.evaluate.compare import Comparison
+from caloforge.evaluate.metric import Metric
 from caloforge.evaluate.observables import Observables
+from caloforge.evaluate.trust import Check, TrustMap
 
-__all__ = ["THRESHOLD", "Verdict", "conditions", "judge", "with_error", "worst_observables"]
+if TYPE_CHECKING:
+    from caloforge.evaluate.metrics import Estimate
+    from caloforge.evaluate.validation import Judged
+
+__all__ = ["THRESHOLD", "Verdict", "conditions", "judge", "judge_all", "with_error",
+           "worst_observables"]  # fmt: skip
 
 THRESHOLD = 3.0  # standard deviations
 _BY_CHANCE = 0.0027  # both tails of a normal law beyond three standard deviations
@@ -23,10 +31,12 @@ _BY_CHANCE = 0.0027  # both tails of a normal law beyond three standard deviatio
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line to quote, and the paragraph behind it."""
+    """A headline, the paragraph behind it, one line to quote, and what differs, the worst first."""
 
     headline: str
     paragraph: str
+    quote: str
+    findings: list[str] = field(default_factory=list)
 
 
 def with_error(value: float, error: float) -> str:
@@ -47,56 +57,129 @@ def with_error(value: float, error: float) -> str:
 def worst_observables(comparison: Comparison) -> list[Metric]:
     """Find the observables beyond the floor, the worst first, each by its most significant metric.
 
-    The classifier is left out: it tells that something differs, not what.
+    Causes come before what follows from them: cells that are missing before the energy that is
+    missing with them, a response that is off before the mean energy of a hit. The classifier is
+    left out: it tells that something differs, not what.
     """
     beyond = [m for m in comparison.metrics if _beyond(m) and m.kind != "classifier"]
     best: dict[str, Metric] = {}
-    for metric in sorted(beyond, key=lambda m: -abs(m.sigmas)):
+    for metric in sorted(beyond, key=lambda m: (-m.size, m.ideal is None)):
         best.setdefault(metric.observable, metric)
-    return list(best.values())
+    return _causes_first(list(best.values()), {m.name: m for m in comparison.metrics})
+
+
+def _causes_first(worst: list[Metric], named: Mapping[str, Metric]) -> list[Metric]:
+    response, hits, each = (named[f"{n}.ratio"] for n in ("response", "hits", "hit_energy"))
+    fewer = (
+        _beyond(hits)
+        and not _beyond(each)
+        and abs(hits.value - response.value)
+        < (THRESHOLD * float(np.hypot(hits.error, response.error)))
+    )
+    order = ("hits", "response") if fewer else ("response", "hit_energy")
+    places = [k for k, m in enumerate(worst) if m.observable in order]
+    if len(places) == 2 and (fewer or _beyond(response)):
+        pair = sorted((worst[k] for k in places), key=lambda m: order.index(m.observable))
+        for place, metric in zip(places, pair, strict=True):
+            worst[place] = metric
+    return worst
 
 
 def _beyond(metric: Metric) -> bool:
-    size = metric.sigmas if metric.ideal is None else abs(metric.sigmas)
-    return size > THRESHOLD
+    return metric.size > THRESHOLD
 
 
-def judge(comparison: Comparison, labels: tuple[str, str], *, warned: bool = False) -> Verdict:
+def judge(
+    comparison: Comparison,
+    labels: tuple[str, str],
+    trust: TrustMap | None = None,
+    challenge: Sequence[Metric] = (),
+    *,
+    about: str = "",
+    warned: bool = False,
+) -> Verdict:
     """Put a comparison into words; `labels` name the reference and the generated showers.
 
-    `warned`: the samples differ in their conditions, so the headline must not stand alone.
+    `trust`, `challenge`: the map of trust and the numbers of the CaloChallenge; `about`: what was
+    simulated (energies in GeV); `warned`: the samples differ in their conditions, so the headline
+    must not stand alone.
     """
     worst = worst_observables(comparison)
-    auc = next(m for m in comparison.metrics if m.kind == "classifier")
+    everything = [*comparison.metrics, *challenge]
+    auc = _classifier(everything)
     parts = [
         _count(comparison, labels),
         _worst_sentence(worst, comparison.metrics) if worst else _sensitivity(comparison),
-        _classifier_sentence(auc),
+        _classifier_sentence(auc) if auc else "",
         _energy_sentence(comparison.metrics),
+        _trust_sentence(trust) if trust else "",
         _floor_sentence(comparison, labels),
     ]
     headline = _headline(worst, auc, comparison, labels)
     if warned:
         headline += "; but the files were not made alike, see the warnings"
-    return Verdict(headline, " ".join(parts))
+    findings = [_effect(m, comparison.metrics) for m in worst]
+    quote = _quote(everything, trust, labels, about)
+    return Verdict(headline, " ".join(p for p in parts if p), quote, findings)
+
+
+def _classifier(metrics: Sequence[Metric]) -> Metric | None:
+    """Return the classifier to quote: that of the features, or the first there is."""
+    found = [m for m in metrics if m.kind == "classifier"]
+    return found[0] if found else None
 
 
 def _headline(
-    worst: list[Metric], auc: Metric, comparison: Comparison, labels: tuple[str, str]
+    worst: list[Metric], auc: Metric | None, comparison: Comparison, labels: tuple[str, str]
 ) -> str:
-    area = f"classifier AUC {auc.value:.2f}, floor {auc.floor:.2f}"
-    if not worst and not _beyond(auc):
+    area = f"classifier AUC {auc.value:.2f}, floor {auc.floor:.2f}" if auc else "no classifier"
+    seen = auc is not None and _beyond(auc)
+    if not worst and not seen:
         return f"No difference from {labels[0]} found with {comparison.size} showers ({area})"
     if not worst:
         return f"Single observables agree with {labels[0]}, but a classifier sees more ({area})"
-    effect = _effect(worst[0], comparison.metrics)
-    return f"{_distance_word(auc, worst)} {labels[0]}: {effect}; {area}"
+    effects = ", ".join(_effect(m, comparison.metrics) for m in worst[:2])
+    return f"{_distance_word(auc, worst)} {labels[0]}: {effects}; {area}"
 
 
-def _distance_word(auc: Metric, worst: list[Metric]) -> str:
-    if auc.value >= 0.9:
+def judge_all(judged: Sequence[Judged], reference: str, contest: Mapping[str, Estimate]) -> Verdict:
+    """Put several verdicts into one: the models in the order of their classifier's AUC.
+
+    `contest`: mean log-posterior by label (natural logarithm, no unit).
+    """
+    if len(judged) == 1:
+        return judged[0].verdict
+    ranked = sorted(judged, key=_rank)
+    first = ranked[0]
+    names = ", then ".join(_ranked(j) for j in ranked)
+    headline = f"Closest to {reference} of {len(judged)}: {names}"
+    taken = max((n for n in contest if n != "chance"), key=lambda n: contest[n].value)
+    parts = [
+        f"Asked whose they are, {reference} showers are taken for those of {taken} (mean "
+        f"log-posterior {with_error(contest[taken].value, contest[taken].error)}, where chance is "
+        f"{contest['chance'].value:.3f}).",
+        f"{first.label}: {first.verdict.paragraph}",
+    ]
+    return Verdict(headline, " ".join(parts), first.verdict.quote, first.verdict.findings)
+
+
+def _rank(judged: Judged) -> tuple[float, float]:
+    """Order by classifier; where it cannot tell, by how much lies beyond the floor."""
+    auc = _classifier(judged.metrics)
+    beyond = sum(_beyond(m) for m in judged.comparison.metrics)
+    return (round(auc.value, 2) if auc else 0.0, float(beyond))
+
+
+def _ranked(judged: Judged) -> str:
+    auc = _classifier(judged.metrics)
+    return judged.label + (f" (AUC {auc.value:.2f}, floor {auc.floor:.2f})" if auc else "")
+
+
+def _distance_word(auc: Metric | None, worst: list[Metric]) -> str:
+    area = auc.value if auc else 0.0
+    if area >= 0.9:
         return "Easily told from"
-    if auc.value >= 0.7 or len(worst) > 6:
+    if area >= 0.7 or len(worst) > 6:
         return "Visibly different from"
     return "Slightly different from"
 
@@ -122,9 +205,14 @@ def _worst_sentence(worst: list[Metric], metrics: Sequence[Metric]) -> str:
 def _effect(metric: Metric, metrics: Sequence[Metric]) -> str:
     """Say how much an observable differs: in per cent or its unit, else as a distance."""
     title, sigmas = metric.title.lower(), f"{abs(metric.sigmas):.1f} sigma"
+    if metric.kind == "spread":
+        return f"fluctuations of {title} {_signed(metric)} ({sigmas})"
+    if metric.kind == "tail":
+        share = with_error(metric.value, metric.error)
+        return f"tails of {title} {share} % instead of {metric.ideal:g} % ({sigmas})"
     if metric.ideal is not None:
         return f"{title} {_signed(metric)} ({sigmas})"
-    signed = [m for m in metrics if m.observable == metric.observable and m.ideal is not None]
+    signed = [m for m in metrics if m.observable == metric.observable and m.kind == "difference"]
     aside = f", mean {_signed(signed[0])}" if signed else ""
     kind = "separation power" if metric.kind == "separation" else "distance"
     number = with_error(metric.value, metric.error)
@@ -178,6 +266,63 @@ def _energy_sentence(metrics: Sequence[Metric]) -> str:
         f"At equal incident energy the mean response is off by {_signed(response)}, "
         f"the energy resolution by {_signed(resolution)} (relative)."
     )
+
+
+def _trust_sentence(trust: TrustMap) -> str:
+    count = {a: sum(c.answer == a for c in trust.cells) for a in ("yes", "no", "open")}
+    total = len(trust.cells)
+    where = f"{total} cells of energy and angle" if total > 1 else "one cell"
+    text = (
+        f"Of {where}, {count['yes']} are shown to agree within the tolerances, {count['no']} not "
+        f"to, and {count['open']} are open for want of showers."
+    )
+    undecided = [c for c in trust.whole.checks if c.answer == "open"]
+    beyond = [c for c in trust.whole.checks if c.answer == "no"]
+    if beyond:
+        text += f" Taken together, out of tolerance: {', '.join(map(_checked, beyond))}."
+    elif undecided:
+        text += f" Taken together, undecided: {', '.join(map(_checked, undecided))}."
+    elif trust.whole.checks:
+        text += " Taken together, everything that was checked is within its tolerance."
+    return text
+
+
+def _checked(check: Check) -> str:
+    text = with_error(100 * check.difference, 100 * check.error)
+    sign = "+" * (check.difference >= 0)
+    return f"{check.title} {sign}{text} % (tolerance {100 * check.tolerance:g} %)"
+
+
+def _trusted(trust: TrustMap) -> str:
+    """Say what has been shown over the whole range, and what has not."""
+    words = {"yes": "within tolerance", "no": "out of tolerance", "open": "undecided"}
+    parts = []
+    for answer, word in words.items():
+        found = [c for c in trust.whole.checks if c.answer == answer]
+        if found:
+            listed = ", ".join(f"{c.title} ({100 * c.tolerance:g} %)" for c in found)
+            parts.append(f"{word} at 95 % confidence: {listed}")
+    return "; ".join(parts) or "too few showers for the tolerances"
+
+
+def _quote(
+    metrics: Sequence[Metric], trust: TrustMap | None, labels: tuple[str, str], about: str
+) -> str:
+    """One line that can be quoted alone: what, against what, how close, beside which floor."""
+    named = {m.name: m for m in metrics}
+    parts = [f"response {_signed(named['response.ratio'])}",
+             f"resolution {_signed(named['resolution.ratio'])}"]  # fmt: skip
+    areas = [m for m in metrics if m.kind == "classifier"]
+    for auc in areas:
+        what = "trees" if auc.observable == "classifier" else auc.title.split(", ")[-1]
+        value, floor = (
+            with_error(*p) for p in ((auc.value, auc.error), (auc.floor, auc.floor_error))
+        )
+        parts.append(f"AUC ({what}) {value}, floor {floor}")
+    if trust is not None:
+        parts.append(_trusted(trust))
+    what = f" ({about})" if about else ""
+    return f"{labels[1]} against {labels[0]}{what}: {'; '.join(parts)}."
 
 
 def _floor_sentence(comparison: Comparison, labels: tuple[str, str]) -> str:

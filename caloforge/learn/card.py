@@ -16,7 +16,9 @@ __all__ = ["KEY_METRICS", "model_card"]
 KEY_METRICS: tuple[str, ...] = (
     "classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio", "hit_energy.ratio",
     "z_mean.shift", "z_width.shift", "r_mean.shift", "r_width.shift", "phi_link.shift",
-    "longitudinal_profile.separation", "radial_profile.separation", "cell_spectrum.separation",
+    "phi_cos.spread", "hits.spread", "longitudinal_profile.separation",
+    "radial_profile.separation", "cell_spectrum.separation", "layer_correlation.distance",
+    "fpd.distance", "kpd.distance",
 )  # fmt: skip
 
 
@@ -66,21 +68,46 @@ def _valid_range(model: Model) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> list[str]:
+    """Headline, numbers and map of trust of the first model of a record; energies in GeV."""
+    model = record["models"][0]
     lines = [
-        f"{record['verdict']['headline']}. Samples of {record['sample_size']} for distances.",
+        f"{model['verdict']['headline']}. Samples of {record['sample_size']} for distances; where "
+        "whole files give another number, it is the one at the size of the floor.",
         "",
         "| observable | value | Geant4 against Geant4 | beyond it |",
         "|---|---|---|---|",
     ]
-    known = {metric["name"]: metric for metric in record["metrics"]}
+    known = {metric["name"]: metric for metric in model["metrics"]}
     for metric in (known[name] for name in KEY_METRICS if name in known):
         unit = "" if metric["unit"] == "1" else f" {metric['unit']}"
-        value = f"{metric['value']:.4g} ± {metric['error']:.2g}{unit}"
+        best = metric["value"] if metric["matched"] is None else metric["matched"]
+        value = f"{best:.4g} ± {metric['error']:.2g}{unit}"
         floor = f"{metric['floor']:.4g} ± {metric['floor_error']:.2g}{unit}"
-        kind = metric["kind"]
-        title = metric["title"] + (", " + kind + " power" if kind == "separation" else "")
-        lines.append(f"| {title} | {value} | {floor} | {metric['sigmas']:+.1f} sigma |")
-    return lines
+        lines.append(
+            f"| {metric['title']}{_WORDS.get(metric['kind'], '')} | {value} | {floor} | "
+            f"{metric['sigmas']:+.1f} sigma |"
+        )
+    return [*lines, "", *_trust(model["trust"])]
+
+
+_WORDS = {"separation": ", separation power", "spread": ", fluctuations"}
+
+
+def _trust(trust: Mapping[str, Any]) -> list[str]:
+    """Where it may be used: what is within its tolerance over the whole range, and in cells."""
+    words = {"yes": "within tolerance", "no": "out of tolerance", "open": "not decided"}
+    parts = []
+    for answer, word in words.items():
+        checks = [c for c in trust["whole"]["checks"] if c["answer"] == answer]
+        if checks:
+            listed = ", ".join(f"{c['title']} ({100 * c['tolerance']:g} %)" for c in checks)
+            parts.append(f"{word}: {listed}")
+    counts = {a: sum(c["answer"] == a for c in trust["cells"]) for a in words}
+    return [
+        f"Over the whole range, at 95 % confidence, {'; '.join(parts) or 'nothing is decided'}. Of "
+        f"{len(trust['cells'])} cells in energy and angle {counts['yes']} are shown to be within "
+        f"all tolerances, {counts['no']} not to be, {counts['open']} are open for want of showers."
+    ]
 
 
 def _cost(notes: Mapping[str, Any], model: Model) -> str:

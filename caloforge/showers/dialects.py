@@ -215,6 +215,22 @@ class DenseFile:
         except RequestError as error:
             raise RequestError(f"'{self.path}': {error}") from None
 
+    def stored(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return incident energies (n,) in MeV and voxels (n, ...) just as the file holds them.
+
+        In the layout, scale and precision of the dialect. Raises `RequestError` for damaged data,
+        and for voxels that are not finite.
+        """
+        stop = min(stop, len(self))
+        try:
+            energy = self._energy.read(start, stop).reshape(-1)
+            voxels = self._voxels.read(start, stop)
+        except OSError:
+            raise RequestError(f"'{self.path}' is damaged; make or copy it anew") from None
+        if not np.isfinite(voxels.sum()):
+            raise RequestError(f"'{self.path}' has voxels that are NaN or infinite; mend them")
+        return energy, voxels
+
     def _check_voxels(self, voxels: NDArray[np.float32], start: int) -> None:
         lowest = voxels.min(axis=(1, 2, 3), initial=0.0)
         largest = voxels.max(axis=(1, 2, 3), initial=0.0)

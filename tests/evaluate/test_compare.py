@@ -64,8 +64,8 @@ def test_shifted_layers_are_called_longitudinal(changed, alter):
 def test_shuffled_sectors_are_called_azimuthal(changed, alter):
     order = [3, 0, 6, 1, 4, 7, 2, 5]
     seen = changed(lambda s: alter(s, s.dense()[:, :, order]))
-    assert worst_observables(seen)[0].observable == "phi_link"
-    assert all("phi" in m.observable for m in worst_observables(seen)[:1])
+    worst = [m.observable for m in worst_observables(seen)]
+    assert all(name.startswith("phi") for name in worst[:2]) and "phi_link" in worst[:3]
     assert abs(named(seen)["response.ratio"].sigmas) < 4
 
 

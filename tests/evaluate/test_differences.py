@@ -1,9 +1,6 @@
-import itertools
-
 import numpy as np
-import pytest
 
-from caloforge.evaluate.differences import Trend, energy_bins, ratio_of_bins
+from caloforge.evaluate.differences import TAILS, Trend, spread_ratio, tail_share
 from caloforge.evaluate.observables import QUANTITIES, measure
 
 
@@ -29,22 +26,19 @@ def test_an_effect_has_its_size_whatever_the_energies(reference, toy):
     assert plain < 0.8
 
 
-def test_bins_hold_every_shower_once(reference, toy):
-    pairs = energy_bins(reference, measure(toy(300, 2)))
-    assert sum(r.n for r, _ in pairs) == len(reference)
-    assert all(a.high == b.low for (a, _), (b, _) in itertools.pairwise(pairs))
-    resolution = [r.resolution.value for r, _ in pairs]
-    assert resolution[0] > 2 * resolution[-1]
+def test_fluctuations_and_tails_of_a_known_law():
+    rng = np.random.default_rng(3)
+    reference, wide = rng.normal(size=20_000), 1.2 * rng.normal(size=20_000)
+    ratio = spread_ratio(wide, reference)
+    assert abs(ratio.value - 1.2) < 4 * ratio.error and ratio.error < 0.02
+    share = tail_share(rng.normal(size=20_000), reference)
+    assert abs(share.value - 100 * TAILS) < 4 * share.error
+    # Of a normal law 1.2 times as wide 5.3 % lie beyond 2.326 standard deviations.
+    assert tail_share(wide, reference).value > 4.5
 
 
-def test_one_energy_makes_one_bin(toy):
-    showers = toy(100, 3)
-    single = measure(showers.with_(energy=np.full(100, 5e4)))
-    pairs = energy_bins(single, single)
-    assert len(pairs) == 1 and pairs[0][0].n == pairs[0][1].n == 100
-    assert ratio_of_bins(pairs, "response").value == pytest.approx(1)
-
-
-def test_too_few_in_every_bin_say_nothing(toy):
-    few = measure(toy(100, 3)[:5])
-    assert ratio_of_bins(energy_bins(few, few), "response").error == 0
+def test_the_error_of_the_tails_is_that_of_repeating():
+    rng = np.random.default_rng(5)
+    shares = [tail_share(rng.normal(size=400), rng.normal(size=400)) for _ in range(300)]
+    seen, said = np.std([s.value for s in shares]), np.mean([s.error for s in shares])
+    assert 0.7 < said / seen < 1.4

@@ -7,13 +7,14 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from caloforge.evaluate.differences import energy_bins
 from caloforge.evaluate.observables import QUANTITIES, measure
 from caloforge.evaluate.plots import figures
+from caloforge.evaluate.resolution import angle_bins, energy_bins, fit_resolution
 
 WANTED = {
     *QUANTITIES, "response_vs_energy", "resolution_vs_energy", "longitudinal_profile",
-    "radial_profile", "azimuthal_profile", "layer_energy", "cell_spectrum", "average_shower",
+    "response_vs_theta", "resolution_vs_theta", "radial_profile", "azimuthal_profile", "occupancy",
+    "layer_energy", "cell_spectrum", "average_shower", "layer_correlation",
 }  # fmt: skip
 
 
@@ -22,7 +23,9 @@ def drawn(reference, toy):
     other = measure(toy(300, 2))
     samples = [("Geant4", reference), ("a <b>model</b> & --> more", other)]
     before = dict(mpl.rcParams)
-    found = list(figures(samples, energy_bins(reference, other)))
+    bins = energy_bins(reference, other)
+    fits = [fit_resolution([pair[k] for pair in bins]) for k in (0, 1)]
+    found = list(figures(samples, bins, angle_bins(reference, other), fits))
     assert dict(mpl.rcParams) == before, "drawing changed the settings of the process"
     return found
 
@@ -54,15 +57,16 @@ def test_identifiers_are_unique_and_every_reference_has_its_target(drawn):
 def test_colours_follow_the_page(drawn):
     for figure in drawn:
         assert "currentColor" in figure.svg
-        assert figure.name == "average_shower" or {"var(--curve-0)", "var(--curve-1)"} <= set(
-            re.findall(r"var\(--curve-\d\)", figure.svg)
-        )
+        assert figure.name in ("average_shower", "layer_correlation") or {
+            "var(--curve-0)",
+            "var(--curve-1)",
+        } <= set(re.findall(r"var\(--curve-\d\)", figure.svg))
 
 
 def test_the_same_showers_give_the_same_picture(reference):
+    bins, angles = energy_bins(reference, reference), angle_bins(reference, reference)
     first, second = (
-        next(figures([("a", reference), ("b", reference)], energy_bins(reference, reference))).svg
-        for _ in range(2)
+        next(figures([("a", reference), ("b", reference)], bins, angles)).svg for _ in range(2)
     )
     assert first == second
 
@@ -71,14 +75,14 @@ def test_three_samples_and_odd_showers_can_be_drawn(reference, toy):
     showers = toy(100, 3)
     single = measure(showers.with_(energy=np.full(100, 5e4)))
     empty = measure(showers.with_(deposit=showers.deposit * 0))
-    bins = [(a, b, b) for a, b in energy_bins(empty, single)]
+    bins, angles = ([(a, b, b) for a, b in cut(empty, single)] for cut in (energy_bins, angle_bins))
     samples = [("one", empty), ("two", single), ("three", reference)]
-    assert len(list(figures(samples, bins))) == len(WANTED)
+    assert len(list(figures(samples, bins, angles))) == len(WANTED)
 
 
 def test_importing_the_report_loads_no_plotting():
     code = (
-        "import sys, caloforge.evaluate.report;"
-        "sys.exit(bool({'matplotlib', 'sklearn', 'mplhep', 'jinja2'} & set(sys.modules)))"
+        "import sys, caloforge.evaluate.report, caloforge.evaluate.validation;"
+        "sys.exit(bool({'matplotlib', 'sklearn', 'mplhep', 'jinja2', 'torch', 'plotly'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

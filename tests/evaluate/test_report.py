@@ -9,14 +9,14 @@ import pytest
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import RequestError
-from caloforge.evaluate import report
+from caloforge.evaluate import report, validation
+from caloforge.evaluate.maps import Figure
 from caloforge.evaluate.observables import QUANTITIES
-from caloforge.evaluate.plots import Figure
-from caloforge.evaluate.report import validate
+from caloforge.evaluate.validation import FORMAT, Options, validate
 
 FIELDS = {
     "name", "observable", "title", "kind", "unit", "value", "error", "floor", "floor_error",
-    "ideal", "sigmas", "definition",
+    "ideal", "sigmas", "definition", "matched",
 }  # fmt: skip
 
 
@@ -52,19 +52,20 @@ def test_the_numbers_are_complete(made):
     out, record = made
     stored = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(record))
-    assert stored["format"] == report.FORMAT
-    for metric in stored["metrics"] + stored["layers"]:
+    assert stored["format"] == FORMAT
+    (model,) = stored["models"]
+    for metric in model["metrics"] + model["layers"]:
         assert set(metric) == FIELDS and metric["definition"] and metric["unit"]
         for name in ("value", "error", "floor", "floor_error", "sigmas"):
             assert math.isfinite(metric[name])
-    names = [m["name"] for m in stored["metrics"]]
+    names = [m["name"] for m in model["metrics"]]
     assert len(names) == len(set(names))
     for name in QUANTITIES:
         assert {f"{name}.separation", f"{name}.wasserstein"} < set(names)
     assert {"classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio"} < set(names)
-    assert len(stored["layers"]) == 2 * 12
+    assert len(model["layers"]) == 2 * 12
     assert [f["showers"] for f in stored["files"]] == [800, 800]
-    assert stored["energy_bins"][0]["reference"]["response"]["error"] > 0
+    assert model["energy_bins"][0]["reference"]["response"]["error"] > 0
 
 
 def test_the_page_has_every_figure_and_loads_nothing(made):
@@ -72,10 +73,10 @@ def test_the_page_has_every_figure_and_loads_nothing(made):
     page = Page(text)
     ids = {a.get("id") for tag, a in page.tags if tag == "figure"}
     assert {f"figure-{name}" for name in QUANTITIES} < ids
-    assert len(ids) == len(QUANTITIES) + 8
+    assert len(ids) == len(QUANTITIES) + 12
     assert sum(tag == "svg" for tag, _ in page.tags) == len(ids)
     assert "http" not in text and "@import" not in text
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "img"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
@@ -89,6 +90,7 @@ def test_the_page_says_what_the_numbers_say(made):
     assert record["verdict"]["headline"] in seen
     assert record["verdict"]["paragraph"] in seen
     assert page.text.index("The worst:") < page.text.index("Every number beside its floor")
+    assert record["verdict"]["quote"] in seen
     assert page.text.index("Every number beside its floor") < page.text.index("Figures")
 
 
@@ -105,7 +107,11 @@ def test_only_the_two_files_are_left(made):
 def test_a_floor_file_and_unlike_conditions_are_told(toy, tmp_path, fast):
     showers = toy(800, 2)
     record = validate(
-        toy(800, 1), showers[showers.energy > 20_000], tmp_path / "out", toy(800, 4), seed=3
+        toy(800, 1),
+        showers[showers.energy > 20_000],
+        tmp_path / "out",
+        toy(800, 4),
+        options=Options(3),
     )
     assert record["floor"] == "file" and len(record["files"]) == 3
     assert "incident energy" in record["warnings"][0]
@@ -146,7 +152,7 @@ def test_work_that_fails_leaves_nothing(toy, tmp_path, monkeypatch, fast):
     def fail(*_: object) -> str:
         raise RuntimeError("no page today")
 
-    monkeypatch.setattr(report, "_page", fail)
+    monkeypatch.setattr(report, "page", fail)
     with pytest.raises(RuntimeError, match="no page"):
         validate(toy(100, 3), toy(100, 5), tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +160,7 @@ def test_work_that_fails_leaves_nothing(toy, tmp_path, monkeypatch, fast):
 
 def test_work_that_fails_keeps_an_older_report(toy, tmp_path, monkeypatch, fast):
     (tmp_path / "report.html").write_text("old")
-    monkeypatch.setattr(report, "_page", lambda *_: 1 / 0)
+    monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         validate(toy(100, 3), toy(100, 5), tmp_path)
     assert (tmp_path / "report.html").read_text() == "old"
@@ -163,15 +169,18 @@ def test_work_that_fails_keeps_an_older_report(toy, tmp_path, monkeypatch, fast)
 
 def test_the_seed_repeats_the_numbers(toy, tmp_path, fast):
     first, second, other = (
-        validate(toy(100, 3), toy(100, 5), tmp_path / str(i), seed=seed)
+        validate(toy(100, 3), toy(100, 5), tmp_path / str(i), options=Options(seed))
         for i, seed in enumerate((0, 0, 1))
     )
+    for record in (first, second, other):
+        record["models"][0].pop("seconds")
     assert first == second
-    assert first["metrics"] != other["metrics"]
+    assert first["models"][0]["metrics"] != other["models"][0]["metrics"]
 
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Draw one figure instead of all, where they are not the point."""
+    """Draw one figure and skip the slow distances, where they are not the point."""
+    monkeypatch.setattr(validation, "distance_metrics", lambda *_: [])
     svg = "<svg></svg>"
     monkeypatch.setattr(report, "figures", lambda *_: iter([Figure("x", "X", "x (mm)", svg)]))
