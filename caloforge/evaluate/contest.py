@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from caloforge.evaluate.binning import Binning
     from caloforge.evaluate.networks import Rows, Scored
+    from caloforge.evaluate.validation import Options
     from caloforge.showers.native import ShowerSource
 
 __all__ = ["CLASSIFIERS", "network_metrics", "posterior"]
@@ -36,6 +37,7 @@ CLASSIFIERS = {
     "voxels": "three layers of 2,048 on voxels over incident energy",
     "resnet": "three-dimensional 18-layer residual network on voxels over incident energy",
 }
+EPOCHS = 50
 _TITLES = {"features": "AUC, features", "voxels": "AUC, voxels", "resnet": "AUC, ResNet"}
 
 
@@ -73,7 +75,7 @@ def _told(
     features: tuple[ChallengeFeatures, ChallengeFeatures], trainings: int,
 ) -> Scored:  # fmt: skip
     """Train to tell two sets of showers, each a file and its rows."""
-    from caloforge.evaluate.networks import EPOCHS, as_rows, perceptron, residual_network, scored
+    from caloforge.evaluate.networks import as_rows, perceptron, residual_network, scored
 
     labels = np.concatenate([np.full(len(second[1]), 0), np.full(len(first[1]), 1)])
     binning = board.reference.binning
@@ -88,7 +90,8 @@ def _told(
     else:
         make = lambda: perceptron(width)  # noqa: E731
     with progress(f"classifier on {name}", trainings * EPOCHS, "epochs") as advance:
-        return scored(make, inputs, labels, trainings=trainings, seed=board.seed, advance=advance)
+        return scored(make, inputs, labels, trainings=trainings, epochs=EPOCHS, seed=board.seed,
+                      advance=advance)  # fmt: skip
 
 
 def _shape(binning: Binning) -> tuple[int, int, int]:
@@ -118,16 +121,16 @@ class _Sparse:
 
 
 def posterior(
-    features: Sequence[ChallengeFeatures], labels: Sequence[str], floor_own: bool, options: Any
+    features: Sequence[ChallengeFeatures], labels: Sequence[str], options: Options
 ) -> dict[str, Estimate]:
     """Mean log-posterior of every generated sample for Geant4 showers, natural logarithm.
 
     A perceptron on the high-level features learns whose a shower is, at equal numbers. `features`:
-    reference first, then the generated samples, last the floor if it has a file of its own. The
+    reference first, then the generated samples; what comes after is not used. The
     answer by label: who is told from the others comes out below -log K; the highest is the one that
     Geant4 is taken for. "chance" is -log K.
     """
-    from caloforge.evaluate.networks import EPOCHS, as_rows, perceptron, whose
+    from caloforge.evaluate.networks import as_rows, perceptron, whose
 
     models = features[1 : len(labels)]
     n = min(len(f) for f in models)
@@ -141,7 +144,8 @@ def posterior(
     with progress("whose is it", trainings * EPOCHS, "epochs") as advance:
         found, _ = whose(
             lambda: perceptron(width, len(models)), as_rows(parts), kinds,
-            np.flatnonzero(kinds == -1), trainings=trainings, seed=options.seed, advance=advance,
+            np.flatnonzero(kinds == -1), trainings=trainings, epochs=EPOCHS,
+            seed=options.seed, advance=advance,
         )  # fmt: skip
     table = dict(zip(labels[1:], found, strict=True))
     return {**table, "chance": Estimate(float(-np.log(len(models))), 0.0)}

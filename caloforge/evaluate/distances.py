@@ -53,6 +53,8 @@ def frechet_distance(
     samples of one law are not at 0, and the floor of the same size says where they are.
     """
     x, y = normalised(reference, other)
+    centre = x.mean(axis=0)  # of no effect on the distance, but on rounding
+    x, y = x - centre, y - centre
     sizes = (1 / np.linspace(1.0 / smallest, 1.0 / largest, points)).astype("int32")
     rng = np.random.default_rng(seed)
     values = np.array(
@@ -68,15 +70,20 @@ def _pair(x: Array, y: Array, size: int, rng: np.random.Generator) -> tuple[Any,
 
 
 def _moments(x: Array, rows: Array) -> tuple[Array, Array]:
-    """Mean (F,) and covariance (F, F) of the drawn rows of (n, F)."""
+    """Mean (F,) and covariance (F, F) of the drawn rows of (n, F), near their centre."""
     count = np.bincount(rows, minlength=len(x))
     used = np.flatnonzero(count)
-    weight = count[used].astype(float)
-    chosen = x[used]
-    mean = weight @ chosen / len(rows)
-    chosen = chosen - mean
-    chosen *= np.sqrt(weight)[:, None]
-    return mean, chosen.T @ chosen / (len(rows) - 1)
+    total, squares = np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
+    # Some rows at a time, so that they stay in the cache between one pass and the next.
+    for start in range(0, len(used), _ROWS):
+        part = used[start : start + _ROWS]
+        root = np.sqrt(count[part].astype(float))
+        chosen = x[part]
+        chosen *= root[:, None]
+        total += root @ chosen
+        squares += chosen.T @ chosen
+    n = len(rows)
+    return total / n, (squares - np.outer(total, total) / n) / (n - 1)
 
 
 def _frechet(first: tuple[Array, Array], second: tuple[Array, Array]) -> float:

@@ -29,11 +29,10 @@ from torch import Tensor, nn
 from caloforge.evaluate.classifier import hanley_mcneil
 from caloforge.evaluate.metrics import Estimate
 
-__all__ = ["EPOCHS", "Scored", "as_rows", "perceptron", "residual_network", "scored", "whose"]
+__all__ = ["Scored", "as_rows", "perceptron", "residual_network", "scored", "whose"]
 
 Array = NDArray[Any]
 Rows = Callable[[Array], Tensor]  # indices (n,) of showers -> their inputs (n, F)
-EPOCHS = 50
 _BATCH, _RATE, _WIDTH = 1000, 2e-4, 2048
 _PLANES = (32, 64, 64, 128)
 
@@ -46,8 +45,9 @@ class Scored:
     seconds: float
 
 
-def perceptron(inputs: int, outputs: int = 1, width: int = _WIDTH) -> nn.Module:
+def perceptron(inputs: int, outputs: int = 1, width: int | None = None) -> nn.Module:
     """Three hidden layers on (N, inputs), without unit: logits (N, outputs)."""
+    width = width or _WIDTH
     sizes = [inputs, width, width, width]
     hidden = [
         part
@@ -120,7 +120,7 @@ def scored(
     labels: Array,
     *,
     trainings: int = 10,
-    epochs: int = EPOCHS,
+    epochs: int = 50,
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> Scored:
@@ -237,7 +237,7 @@ def whose(
     geant4: Array,
     *,
     trainings: int = 10,
-    epochs: int = EPOCHS,
+    epochs: int = 50,
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[list[Estimate], float]:

@@ -241,7 +241,7 @@ class _Work:
         """Mean log-posterior of every sample for Geant4 showers; empty with a single one."""
         if len(judged) < 2:
             return {}
-        return posterior(self.features, self.labels, self.floor_own, self.options)
+        return posterior(self.features, self.labels, self.options)
 
     def warnings(self) -> list[str]:
         """Sentences on everything but the physics that differs between the files."""

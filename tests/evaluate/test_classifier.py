@@ -36,8 +36,7 @@ def test_twins_are_not_torn_apart(reference):
     """A copy in the other sample must neither help nor harm: its fold has not seen the original."""
     x = features(reference)[:400]
     primaries = np.concatenate([reference.energy[:400]] * 2)
-    noise = 1e-3 * x.std(axis=0) * np.random.default_rng(0).normal(size=x.shape)
-    apart = classifier_auc(x, (x + noise).astype(np.float32), seed=3)
-    together = classifier_auc(x, (x + noise).astype(np.float32), seed=3, groups=primaries)
+    apart = classifier_auc(x, x, seed=3)
+    together = classifier_auc(x, x, seed=3, groups=primaries)
     assert apart.value < 0.4, "each original tells the wrong side of its copy"
     assert abs(together.value - 0.5) < 4 * together.error
