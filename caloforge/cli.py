@@ -11,16 +11,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from caloforge import __version__
 from caloforge.errors import RequestError, WorkError
-
-if TYPE_CHECKING:
-    from caloforge.detector.detector import Detector
-    from caloforge.simulate.beam import Beam
 
 __all__ = ["app", "main"]
 
@@ -46,26 +42,6 @@ Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same file
 DialectOption = Annotated[
     str, typer.Option(help="Layout of the output: native, lemurs, calochallenge or par04.")
 ]
-
-
-def _range(text: str, name: str) -> tuple[float, float]:
-    """Read ``50`` or ``1:100``."""
-    ends = text.split(":")
-    try:
-        values = [float(end) for end in ends]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2):
-        raise RequestError(f"{name} '{text}' is neither a number nor a range low:high")
-    return values[0], values[-1]
-
-
-def _beam(particle: str, energy: str, theta: str, phi: str) -> Beam:
-    from caloforge.simulate.beam import Beam
-
-    low, high = _range(energy, "--energy")
-    angles = _range(theta, "--theta"), _range(phi, "--phi")
-    return Beam(particle, (low * 1e3, high * 1e3), *angles)
 
 
 def _answer(values: dict[str, Any], as_json: bool, text: str) -> None:
@@ -106,9 +82,10 @@ def _help_if_alone(context: typer.Context) -> None:
 @detectors_app.command("list")
 def detectors_list(as_json: JsonFlag = False) -> None:
     """List the detectors that ship with caloforge."""
+    from caloforge.detector.descriptors import facts_of
     from caloforge.detector.detector import load_detector, named_detectors
 
-    found = {name: _summary(load_detector(name)) for name in named_detectors()}
+    found = {name: facts_of(load_detector(name)) for name in named_detectors()}
     lines = [f"{name:14} {values['layers']}" for name, values in found.items()]
     _answer(found, as_json, "\n".join(lines))
 
@@ -119,12 +96,13 @@ def detectors_show(name: DetectorArgument, as_json: JsonFlag = False) -> None:
 
     Example: caloforge detectors show par04-siw
     """
+    from caloforge.detector.descriptors import facts_of
     from caloforge.detector.detector import load_detector
 
     detector = load_detector(name)
-    summary = _summary(detector)
-    facts = "\n".join(f"# {key}: {value}" for key, value in summary.items())
-    _answer(summary | {"toml": detector.to_toml()}, as_json, f"{detector.to_toml()}\n{facts}")
+    facts = facts_of(detector)
+    lines = "\n".join(f"# {key}: {value}" for key, value in facts.items())
+    _answer(facts | {"toml": detector.to_toml()}, as_json, f"{detector.to_toml()}\n{lines}")
 
 
 @detectors_app.command("check")
@@ -133,32 +111,11 @@ def detectors_check(file: DetectorArgument, as_json: JsonFlag = False) -> None:
 
     Example: caloforge detectors check my.toml
     """
+    from caloforge.detector.descriptors import facts_of
     from caloforge.detector.detector import load_detector
 
-    summary = _summary(load_detector(file))
-    _answer(summary, as_json, f"{file} is valid: {summary['layers']}")
-
-
-def _summary(detector: Detector) -> dict[str, Any]:
-    """Facts of a detector as plain values with their units in the names."""
-    from caloforge.detector.descriptors import effective
-
-    mesh = {"mesh": "{} x {} x {} cells (r, phi, z)".format(*detector.mesh.shape)}
-    if detector.stack is None:
-        assert detector.gdml is not None
-        return {"layers": f"GDML {detector.gdml.file}", **mesh}
-    stack, eff = detector.stack, effective(detector.stack)
-    shells = [s for s in (stack.absorber, stack.active) if s is not None]
-    text = " + ".join(f"{s.thickness_mm:g} mm {s.material}" for s in shells)
-    return {
-        "layers": f"{stack.layers} x ({text}), inner radius {stack.inner_radius_mm:g} mm",
-        **mesh,
-        "radiation_length_mm": round(eff.radiation_length_mm, 3),
-        "moliere_radius_mm": round(eff.moliere_radius_mm, 3),
-        "critical_energy_mev": round(eff.critical_energy_mev, 3),
-        "depth_x0": round(stack.depth_mm / eff.radiation_length_mm, 2),
-        "mip_sampling_fraction": round(eff.sampling_fraction, 5),
-    }
+    facts = facts_of(load_detector(file))
+    _answer(facts, as_json, f"{file} is valid: {facts['layers']}")
 
 
 @app.command()
@@ -186,9 +143,10 @@ def simulate(
     Example: caloforge simulate par04-siw showers.h5 -n 200 --energy 20 --theta 1.5708 --workers 2
     """
     from caloforge.detector.detector import load_detector
+    from caloforge.simulate.beam import beam_of
     from caloforge.simulate.production import simulate as produce
 
-    beam = _beam(particle, energy, theta, phi)
+    beam = beam_of(particle, energy, theta, phi)
     summary = produce(
         load_detector(detector), out, n, particle=beam.particle, energy_mev=beam.energy,
         theta=beam.theta, phi=beam.phi, seed=seed, workers=workers, resume=resume, engine=engine,
@@ -198,8 +156,7 @@ def simulate(
     _answer(values, as_json, "\n".join(f"{key}: {value}" for key, value in values.items()))
 
 
-def _command() -> str:
-    """Return the command as typed, for the provenance."""
+def _command() -> str:  # as typed, for the provenance
     return " ".join(["caloforge", *sys.argv[1:]])
 
 
@@ -287,8 +244,9 @@ def generate(
     Example: caloforge generate small showers.h5 --detector par04-siw -n 1000 --energy 1:100
     """
     from caloforge.generate import generate_file
+    from caloforge.simulate.beam import beam_of
 
-    beam = _beam(particle, energy, theta, phi)
+    beam = beam_of(particle, energy, theta, phi)
     summary = generate_file(
         model, out, detector=detector, n=n, beam=beam, seed=seed, steps=steps, like=like,
         batch=batch, extrapolate=extrapolate, dialect=dialect, device=device, command=_command(),
@@ -328,6 +286,9 @@ def validate(
     timing: Annotated[
         list[Path] | None, typer.Option(help="What 'caloforge timing' wrote; in their order.")
     ] = None,
+    binning: Annotated[
+        Path | None, typer.Option(help="Binning XML of a CaloChallenge file that is on no mesh.")
+    ] = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -336,49 +297,21 @@ def validate(
     Example: caloforge validate geant4.h5 generated.h5 --out validation
     Several models: caloforge validate geant4.h5 a.h5 b.h5 --floor more.h5 --classifiers all
     """
-    from contextlib import ExitStack, closing
-
+    from caloforge.evaluate.request import validate_files
     from caloforge.evaluate.trust import tolerances
     from caloforge.evaluate.validation import Options, named_classifiers
-    from caloforge.evaluate.validation import validate as compare
-    from caloforge.showers.formats import open_showers
 
     options = Options(
         seed, classifiers=named_classifiers(classifiers), trainings=trainings,
         neighbours=neighbours, tolerances=tolerances(tolerance or []),
     )  # fmt: skip
-    labels = _labels(generated, label or [])
-    times = _timings(labels, timing or [])
-    with ExitStack() as stack:
-        files = [reference, *generated, *([floor] if floor else [])]
-        opened = [stack.enter_context(closing(open_showers(path))) for path in files]
-        more = opened.pop() if floor else None
-        result = compare(
-            opened[0], opened[1:], out, more, labels=["Geant4", *labels], options=options,
-            timings=times,
-        )  # fmt: skip
-    verdict = result["verdict"]
-    lines = [verdict["headline"], "", verdict["paragraph"], *result["warnings"], "",
-             verdict["quote"], ""]  # fmt: skip
-    _answer(result, as_json, "\n".join([*lines, f"report: {out / 'report.html'}"]))
-
-
-def _labels(generated: list[Path], given: list[str]) -> list[str]:
-    """Names of the generated samples: given, or those of their files; "generated" for one."""
-    if given and len(given) != len(generated):
-        raise RequestError(f"{len(generated)} files need as many --label, not {len(given)}")
-    if given or len(generated) == 1:
-        return given or ["generated"]
-    stems = [path.stem for path in generated]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in generated]
-
-
-def _timings(labels: list[str], paths: list[Path]) -> dict[str, Any]:
-    from caloforge.evaluate.timing import read_timing
-
-    if paths and len(paths) != len(labels):
-        raise RequestError(f"{len(labels)} generated files need as many --timing, not {len(paths)}")
-    return {name: read_timing(path) for name, path in zip(labels, paths, strict=False)}
+    result = validate_files(
+        reference, generated, out, floor, labels=label, options=options, timings=timing,
+        binning=binning,
+    )  # fmt: skip
+    said, where = result["verdict"], f"report: {out / 'report.html'}"
+    parts = (said["headline"], "\n".join([said["paragraph"], *result["warnings"]]), said["quote"])
+    _answer(result, as_json, "\n\n".join([*parts, where]))
 
 
 @app.command()
@@ -408,9 +341,10 @@ def timing(
     """
     from caloforge.detector.detector import load_detector
     from caloforge.evaluate.timing import BATCHES, time_generation, write_timing
+    from caloforge.simulate.beam import beam_of
 
     result = time_generation(
-        model, load_detector(detector), _beam(particle, energy, theta, "0:6.2832"),
+        model, load_detector(detector), beam_of(particle, energy, theta, "0:6.2832"),
         batches=batch or list(BATCHES), repeats=repeats, seconds=60 * minutes, steps=steps,
         device=device, threads=threads, seed=seed,
     )  # fmt: skip

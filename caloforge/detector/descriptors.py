@@ -10,6 +10,7 @@ Peters, hep-ex/0001020, section 3). An unseen detector has a meaning on the firs
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from caloforge.detector.detector import Detector, Stack
 from caloforge.detector.materials import SCALE_ENERGY_MEV, Material, material
 
-__all__ = ["DESCRIPTOR_NAMES", "Effective", "descriptors", "effective"]
+__all__ = ["DESCRIPTOR_NAMES", "Effective", "descriptors", "effective", "facts_of"]
 
 DESCRIPTOR_NAMES: tuple[str, ...] = (
     "log_radiation_length_mm",
@@ -114,3 +115,25 @@ def descriptors(detector: Detector) -> NDArray[np.float32]:
         np.log(eff.active_loss_mev),
     )
     return np.array(values, dtype=np.float32)
+
+
+def facts_of(detector: Detector) -> dict[str, Any]:
+    """Facts of a detector for a reader, as plain values with their units (mm, MeV) in the names."""
+    from caloforge.detector.descriptors import effective
+
+    mesh = {"mesh": "{} x {} x {} cells (r, phi, z)".format(*detector.mesh.shape)}
+    if detector.stack is None:
+        assert detector.gdml is not None
+        return {"layers": f"GDML {detector.gdml.file}", **mesh}
+    stack, eff = detector.stack, effective(detector.stack)
+    shells = [s for s in (stack.absorber, stack.active) if s is not None]
+    text = " + ".join(f"{s.thickness_mm:g} mm {s.material}" for s in shells)
+    return {
+        "layers": f"{stack.layers} x ({text}), inner radius {stack.inner_radius_mm:g} mm",
+        **mesh,
+        "radiation_length_mm": round(eff.radiation_length_mm, 3),
+        "moliere_radius_mm": round(eff.moliere_radius_mm, 3),
+        "critical_energy_mev": round(eff.critical_energy_mev, 3),
+        "depth_x0": round(stack.depth_mm / eff.radiation_length_mm, 2),
+        "mip_sampling_fraction": round(eff.sampling_fraction, 5),
+    }

@@ -16,21 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluate.binning import Binning
-from caloforge.showers.dialects import LAYOUTS, DenseFile
+from caloforge.showers.dialects import LAYOUTS, DenseFile, VoxelFile
+from caloforge.showers.native import ShowerSource
 
-if TYPE_CHECKING:
-    from caloforge.showers.native import ShowerSource
-
-__all__ = ["ChallengeFeatures", "Histogram", "challenge_features", "histograms", "voxel_blocks",
-           "voxel_edges"]  # fmt: skip
+__all__ = ["ChallengeFeatures", "Histogram", "Source", "challenge_features", "histograms",
+           "voxel_blocks", "voxel_edges"]  # fmt: skip
 
 Array = NDArray[Any]
+Source = ShowerSource | VoxelFile
 _TINY = 1e-16  # MeV: the challenge's guard against empty layers
 _BLOCK_VOXELS = 8_000_000
 VOXEL_BINS = 50
@@ -63,6 +62,11 @@ class ChallengeFeatures:
         """Return the number of showers N."""
         return len(self.energy)
 
+    @property
+    def response(self) -> Array:
+        """Total over incident energy (N,), no unit."""
+        return np.asarray(self.total / self.energy)
+
     def matrix(self, rows: Array | slice = slice(None)) -> Array:
         """Features (M, 2 + 4 L + 4 A) of chosen showers, as the challenge's classifiers take them.
 
@@ -82,7 +86,7 @@ class ChallengeFeatures:
 
 
 def voxel_blocks(
-    source: ShowerSource, binning: Binning, rows: Array | None = None, size: int | None = None
+    source: Source, binning: Binning, rows: Array | None = None, size: int | None = None
 ) -> Iterator[tuple[Array, Array]]:
     """Yield incident energies (n,) in MeV and voxels (n, V), flat, cut, in the challenge's units.
 
@@ -106,17 +110,19 @@ def _block(binning: Binning) -> int:
     return max(1, min(1000, _BLOCK_VOXELS // binning.n_voxels))
 
 
-def stored(source: ShowerSource, start: int, stop: int) -> tuple[Array, Array]:
+def stored(source: Source, start: int, stop: int) -> tuple[Array, Array]:
     """Incident energies (n,) in MeV and voxels (n, V) of showers start to stop, as a file of the
     challenge holds them (visible MeV over 0.033).
     """
-    if isinstance(source, DenseFile) and source.dialect == "calochallenge":
+    if isinstance(source, VoxelFile) or (
+        isinstance(source, DenseFile) and source.dialect == "calochallenge"
+    ):
         return source.stored(start, stop)
     showers = source.read(start, stop)
     return showers.energy, LAYOUTS["calochallenge"].pack(showers.dense())
 
 
-def voxel_edges(source: ShowerSource, binning: Binning) -> Array:
+def voxel_edges(source: Source, binning: Binning) -> Array:
     """Edges (51,) in MeV of the voxel spectrum: from the cut to the reference's largest voxel."""
     largest = max(v.max(initial=0) for _, v in voxel_blocks(source, binning))
     largest = np.maximum(largest, binning.cut * 1.001)
@@ -124,7 +130,7 @@ def voxel_edges(source: ShowerSource, binning: Binning) -> Array:
 
 
 def challenge_features(
-    source: ShowerSource,
+    source: Source,
     binning: Binning,
     edges: Array | None = None,
     advance: Callable[[int], None] | None = None,
@@ -217,7 +223,8 @@ def histograms(reference: ChallengeFeatures) -> Iterator[Histogram]:
     The edges of the layer energies run from the cut to the reference's largest, as there.
     """
     binning = reference.binning
-    yield Histogram("etot_einc", "etot_einc", None, np.linspace(0.5, 1.5, 101), _total_share)
+    shares = np.linspace(0.5, 1.5, 101)
+    yield Histogram("etot_einc", "etot_einc", None, shares, lambda f: f.response)
     for k, layer in enumerate(binning.layers):
         # In the stored precision, as there: the largest lies on an edge.
         top = np.maximum(reference.layer[:, k].max(), binning.cut * 1.001)
@@ -241,7 +248,3 @@ def _one(family: str, column: int, layer: int, edges: Array) -> Histogram:
         return np.asarray(getattr(features, family)[:, column])
 
     return Histogram(f"{family}_{layer:02d}", family, layer, edges, of)
-
-
-def _total_share(features: ChallengeFeatures) -> Array:
-    return np.asarray(features.total / features.energy)

@@ -34,7 +34,7 @@ from caloforge.evaluate.resolution import (
 )
 from caloforge.evaluate.samples import MIN_SHOWERS, Setting, Trio, choose
 
-__all__ = ["MIN_SHOWERS", "Comparison", "compare"]
+__all__ = ["MIN_SHOWERS", "Comparison", "classifier_metric", "compare", "response_metrics"]
 
 Array = NDArray[Any]
 Bins = list[tuple[ResponseBin, ResponseBin]]
@@ -293,15 +293,23 @@ def _residuals(setting: Setting, quantity: Quantity) -> Iterator[Metric]:
 
 
 def _energy(setting: Setting, bins: Bins) -> Iterator[Metric]:
-    """Ratio of mean response and of resolution, averaged over bins of incident energy."""
-    response, energy = (setting.floor_pair(of) for of in (lambda o: o.response, lambda o: o.energy))
+    energy, response = (setting.floor_pair(of) for of in (lambda o: o.energy, lambda o: o.response))
+    return response_metrics(bins, (energy[0], response[0]), (energy[1], response[1]))
+
+
+def response_metrics(
+    bins: Bins, floor: tuple[Array, Array], beside: tuple[Array, Array]
+) -> Iterator[Metric]:
+    """Ratio of mean response and of resolution, averaged over bins of incident energy.
+
+    `floor`, `beside`: energies (n,) in MeV and responses (n,) of two Geant4 samples.
+    """
     edges = np.array([bins[0][0].low, *(pair[0].high for pair in bins)])
-    both = (in_bins(energy[k], response[k], edges) for k in (1, 0))
-    floor = list(zip(*both, strict=True))
+    both = (in_bins(*sample, edges) for sample in (beside, floor))
+    own = list(zip(*both, strict=True))
     for kind, title in (("response", "Mean response"), ("resolution", "Energy resolution")):
         what = "visible over incident energy" if kind == "response" else "sigma/mean of E_vis/E_inc"
         text = f"{title} ({what}): generated over reference, weighted mean over energy bins"
-        value, beside = (ratio_of_bins(pairs, kind) for pairs in (bins, floor))
-        yield against_ideal(
-            Key(kind, title, "difference", suffix="ratio"), value, beside, 1.0, text
-        )
+        value, ratio = (ratio_of_bins(pairs, kind) for pairs in (bins, own))
+        key = Key(kind, title, "difference", suffix="ratio")
+        yield against_ideal(key, value, ratio, 1.0, text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluate.challenge import ChallengeFeatures, voxel_blocks
+from caloforge.evaluate.challenge import ChallengeFeatures, Source, voxel_blocks
 from caloforge.evaluate.compare import classifier_metric
 from caloforge.evaluate.metric import Key, Metric
 from caloforge.evaluate.metrics import Estimate
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from caloforge.evaluate.binning import Binning
     from caloforge.evaluate.networks import Rows, Scored
     from caloforge.evaluate.validation import Options
-    from caloforge.showers.native import ShowerSource
 
 __all__ = ["CLASSIFIERS", "network_metrics", "posterior"]
 
@@ -44,7 +43,7 @@ _TITLES = {"features": "AUC, features", "voxels": "AUC, voxels", "resnet": "AUC,
 def network_metrics(
     name: str,
     board: Board,
-    sources: tuple[ShowerSource, ShowerSource, ShowerSource | None],
+    sources: tuple[Source, Source, Source | None],
     trainings: int,
 ) -> list[Metric]:
     """Area under the ROC curve, no unit, of one of `CLASSIFIERS` ("trees" is not one of these).
@@ -71,7 +70,7 @@ def network_metrics(
 
 
 def _told(
-    name: str, board: Board, first: tuple[ShowerSource, Array], second: tuple[ShowerSource, Array],
+    name: str, board: Board, first: tuple[Source, Array], second: tuple[Source, Array],
     features: tuple[ChallengeFeatures, ChallengeFeatures], trainings: int,
 ) -> Scored:  # fmt: skip
     """Train to tell two sets of showers, each a file and its rows."""
@@ -102,7 +101,7 @@ def _shape(binning: Binning) -> tuple[int, int, int]:
 class _Sparse:
     """Serves (log10 E, voxels/E), f4, of any showers: kept sparse, made dense batch by batch."""
 
-    def __init__(self, parts: Sequence[tuple[ShowerSource, Array]], binning: Binning) -> None:
+    def __init__(self, parts: Sequence[tuple[Source, Array]], binning: Binning) -> None:
         from scipy.sparse import csr_array, vstack
 
         energies, rows = [], []

@@ -3,7 +3,7 @@
 A distance between finite samples is never 0, so it is judged beside its floor, the same distance of
 Geant4 to itself; a difference whose value is known for equal laws (a ratio of 1, a shift of 0) is
 judged by its own error. How far a number lies beyond what Geant4 does to itself is given in
-standard deviations.
+standard deviations. Each number carries its unit, MeV, mm, rad or none.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Metric:
 
     @property
     def size(self) -> float:
-        """How far beyond the floor, in standard deviations: both ways if there is an ideal."""
-        return self.sigmas if self.ideal is None else abs(self.sigmas)
+        """How far beyond the floor, in standard deviations: both ways for all but distances."""
+        one_way = self.ideal is None and self.kind != "score"
+        return self.sigmas if one_way else abs(self.sigmas)
 
 
 def beside_floor(
@@ -79,17 +80,14 @@ def beside_floor(
     text: str,
     *,
     matched: Estimate | None = None,
-    better_high: bool = False,
 ) -> Metric:
     """Make the metric of a distance, in the unit of its key, judged by its excess over the floor.
 
-    `matched`: the value at the floor's size; `better_high`: for scores, which fall below the floor.
+    `matched`: the value at the floor's size.
     """
     judged = value if matched is None else matched
     excess = judged.value - floor.value
-    sigmas = deviation(
-        -excess if better_high else excess, float(np.hypot(judged.error, floor.error))
-    )
+    sigmas = deviation(excess, float(np.hypot(judged.error, floor.error)))
     return Metric(
         key.name, key.observable, key.title, key.kind, key.unit, value.value, value.error,
         floor.value, floor.error, None, sigmas, text,

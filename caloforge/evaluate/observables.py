@@ -16,7 +16,7 @@ the direction of growing theta.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,15 @@ class Observables:
     def __len__(self) -> int:
         """Return the number of showers N."""
         return len(self.energy)
+
+    def select(self, rows: Array) -> Observables:
+        """Return chosen showers only (indices or truth values, (M,)), without the shower maps.
+
+        The maps (energy fractions, no unit) are sums over all showers; they are 0 here.
+        """
+        chosen = {name: getattr(self, name)[rows] for name in _PER_SHOWER}
+        nothing = np.zeros_like(self.shower_map)
+        return replace(self, **chosen, shower_map=nothing, shower_map_squares=nothing)
 
     @property
     def visible(self) -> Array:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from caloforge.evaluate.observables import Observables
 
-__all__ = ["figures"]
+__all__ = ["figures", "response_figures"]
 
 Array = NDArray[Any]
 Rows = Sequence[tuple[ResponseBin, ...]]
@@ -56,8 +56,8 @@ def figures(
     """
     for name in ("visible", "response"):
         yield _quantity_figure(samples, QUANTITIES[name])
-    yield from _response_figures(samples, bins, "energy", fits)
-    yield from _response_figures(samples, angles, "theta")
+    yield from response_figures(_labels(samples), bins, "energy", fits)
+    yield from response_figures(_labels(samples), angles, "theta")
     yield from _profile_figures(samples)
     for name in ("z_mean", "z_width", "z_max", "z_90", "r_mean", "r_width", "r_50", "r_90",
                  "phi_cos", "phi_cos2", "phi_link"):  # fmt: skip
@@ -121,9 +121,10 @@ _AXES = {
 }
 
 
-def _response_figures(
-    samples: Sequence[Sample], bins: Rows, against: str, fits: Sequence[ResolutionFit | None] = ()
+def response_figures(
+    labels: Sequence[str], bins: Rows, against: str, fits: Sequence[ResolutionFit | None] = ()
 ) -> Iterator[Figure]:
+    """Draw response and resolution against "energy" (MeV) or "theta" (rad), with fits if given."""
     low, high = bins[0][0].low, bins[-1][0].high
     edges = np.array([b[0].low for b in bins] + [high])
     if low == high:
@@ -141,21 +142,21 @@ def _response_figures(
                 np.array([getattr(row[k], kind).value for row in bins]),
                 np.array([getattr(row[k], kind).error for row in bins]),
             )
-            for k in range(len(samples))
+            for k in range(len(labels))
         ]
         lines = fits if kind == "resolution" else ()
         caption = f"{formula}, in bins of {words} ({unit})."
         if any(lines):
-            caption += f" Lines: fits of a/sqrt(E) \u2295 b. {_fitted(samples, lines)}"
+            caption += f" Lines: fits of a/sqrt(E) \u2295 b. {_fitted(labels, lines)}"
         name = f"{kind}_vs_{against}"
-        svg = _response_drawing(name, _labels(samples), edges, curves, (label, against), lines)
+        svg = _response_drawing(name, labels, edges, curves, (label, against), lines)
         yield Figure(name, title, caption, svg)
 
 
-def _fitted(samples: Sequence[Sample], fits: Sequence[ResolutionFit | None]) -> str:
+def _fitted(labels: Sequence[str], fits: Sequence[ResolutionFit | None]) -> str:
     """Terms of the fits in per cent (times sqrt(GeV) for the stochastic one)."""
     texts = []
-    for label, fit in zip(_labels(samples), fits, strict=True):
+    for label, fit in zip(labels, fits, strict=True):
         if fit is not None:
             a, b = fit.stochastic, fit.constant
             texts.append(

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caloforge.evaluate.cells import worst_by_observable
 from caloforge.evaluate.gallery import packed_plotly, showers_3d
 from caloforge.evaluate.metric import Metric
 from caloforge.evaluate.observables import QUANTITIES
@@ -65,7 +66,7 @@ def page(
     labels = [file["label"] for file in record["files"]][:shown]
     drawn = _draw(labels, samples[:shown], judged)
     turning = showers_3d(labels, sources[:shown], samples[:shown], record["cut_mev"])
-    return _rendered(record, labels, judged, drawn, turning)
+    return rendered(record, labels, judged, drawn, turning)
 
 
 def _draw(
@@ -88,10 +89,11 @@ def _draw(
     return drawn
 
 
-def _rendered(
+def rendered(
     record: dict[str, Any], labels: Sequence[str], judged: Sequence[Judged],
-    drawn: Sequence[Figure], turning: dict[str, Any],
+    drawn: Sequence[Figure], turning: dict[str, Any] | None,
 ) -> str:  # fmt: skip
+    """Put everything into the page; `turning`: showers (mm, MeV) to turn, None for none."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -113,8 +115,8 @@ def _rendered(
         heads=_HEADS,
         tall=_TALL,
         figures=[{**asdict(f), "svg": Markup(f.svg)} for f in drawn],
-        showers=Markup(inlined),
-        plotly=packed_plotly(),
+        showers=Markup(inlined) if turning else None,
+        plotly=packed_plotly() if turning else "",
     )
 
 
@@ -129,10 +131,10 @@ def _about(record: dict[str, Any]) -> str:
         for f in record["files"]
     )
     codes = ", ".join(map(str, first["pdg"]))
-    return (
-        f"{first['detector'] or 'Unnamed detector'}, PDG code {codes}, {energy} GeV, theta {theta} "
-        f"rad; showers: {counts}."
-    )
+    what = f", PDG code {codes}" if codes else ""
+    where = f", theta {theta} rad" if theta else ""
+    name = first["detector"] or "Unnamed detector"
+    return f"{name}{what}, {energy} GeV{where}; showers: {counts}."
 
 
 def _model(judged: Judged, record: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +149,8 @@ def _model(judged: Judged, record: dict[str, Any]) -> dict[str, Any]:
         "keys": [_cell(m) for m in keys],
         "rows": _rows(judged.comparison.metrics),
         "challenge": [_cell(m) for m in judged.challenge],
-        "trust": _trust(judged),
+        "trust": _trust(judged) if judged.trust else None,
+        "ranges": _ranges(judged) if judged.cells else None,
         "definitions": judged.metrics,
         "seconds": record["seconds"],
         "timing": record["timing"],
@@ -167,6 +170,19 @@ def _rows(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
         kind = "wasserstein" if metric.kind == "distance" else metric.kind
         row["cells"][kind] = _cell(metric)
     return list(rows.values())
+
+
+def _ranges(judged: Judged) -> dict[str, Any]:
+    """Set the most significant number of every observable in every range into a table."""
+    names = {m.observable: m.title for m in judged.comparison.metrics}
+    names |= {name: quantity.title for name, quantity in QUANTITIES.items()}
+    heads = [f"{_two(c.energy[0] / 1e3)}–{_two(c.energy[1] / 1e3)}" for c in judged.cells]
+    angles = [f"{c.theta[0]:.2f}–{c.theta[1]:.2f}" for c in judged.cells]
+    rows = [
+        {"title": names[name], "cells": [None if m is None else _cell(m) for m in row]}
+        for name, row in worst_by_observable(judged.cells).items()
+    ]
+    return {"energies": heads, "angles": angles, "rows": rows}
 
 
 def _cell(metric: Metric) -> dict[str, Any]:
@@ -222,6 +238,7 @@ _WORDS = {"yes": "agrees", "no": "out", "open": "open"}
 def _trust(judged: Judged) -> dict[str, Any]:
     """Turn the map of trust into a table: columns of energy (GeV), rows of theta."""
     trust = judged.trust
+    assert trust is not None
     n_rows, n_columns = trust.shape
     grid = [trust.cells[i * n_columns : (i + 1) * n_columns] for i in range(n_rows)]
     return {
@@ -272,7 +289,10 @@ def _needed(whole: Cell) -> str:
             wanted = max(wanted, min(whole.n) * (1.645 * check.error / gap) ** 2)
     if not 0 < wanted < 1e7:
         return ""
-    return f"About {float(f'{wanted:.2g}'):,.0f} showers of each would decide the open ones."
+    return (
+        f"If the differences stay what they are, about {float(f'{wanted:.2g}'):,.0f} showers in "
+        "either file would decide what is open in the table; each cell of the map wants as many."
+    )
 
 
 # --- typography -------------------------------------------------------------------------------

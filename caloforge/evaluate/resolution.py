@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,19 @@ class ResolutionFit:
     ndf: int
 
 
-def energy_bins(reference: Observables, generated: Observables) -> Bins:
+class Responding(Protocol):
+    """Showers with incident energies (N,) in MeV and responses (N,) without unit."""
+
+    @property
+    def energy(self) -> Array:
+        """Incident energies (N,) in MeV."""
+
+    @property
+    def response(self) -> Array:
+        """Visible over incident energy (N,)."""
+
+
+def energy_bins(reference: Responding, generated: Responding) -> Bins:
     """Response and resolution of both samples in bins of incident energy (MeV), equal in log10.
 
     About four bins a decade of the reference's range, fewer if they would hold under 20 showers;
@@ -63,7 +75,7 @@ def energy_bins(reference: Observables, generated: Observables) -> Bins:
     """
     low, high = float(reference.energy.min()), float(reference.energy.max())
     wanted = round(4 * np.log10(high / low)) if high > low else 1
-    count = int(np.clip(min(wanted, len(reference) // 20), 1, 16))
+    count = int(np.clip(min(wanted, len(reference.energy) // 20), 1, 16))
     edges = np.geomspace(low, high, count + 1) if high > low else np.array([low, low])
     both = (in_bins(o.energy, o.response, edges) for o in (reference, generated))
     return list(zip(*both, strict=True))

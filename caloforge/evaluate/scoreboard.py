@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from caloforge.evaluate.challenge import (
     ChallengeFeatures,
     Histogram,
+    Source,
     histograms,
     voxel_blocks,
 )
@@ -34,7 +35,6 @@ from caloforge.evaluate.samples import Trio, draw
 
 if TYPE_CHECKING:
     from caloforge.evaluate.binning import Binning
-    from caloforge.showers.native import ShowerSource
 
 __all__ = ["FAMILIES", "Board", "distance_metrics", "neighbour_metrics", "separation_metrics"]
 
@@ -233,7 +233,7 @@ _SCORES = {
 
 
 def neighbour_metrics(
-    board: Board, sources: tuple[ShowerSource, ShowerSource, ShowerSource | None], most: int
+    board: Board, sources: tuple[Source, Source, Source | None], most: int
 ) -> list[Metric]:
     """Precision, recall, density and coverage, no unit, of log10 voxels with k = 5.
 
@@ -264,7 +264,7 @@ def _some(n: int, most: int, rng: np.random.Generator) -> Array:
     return np.arange(n) if n <= most else np.sort(rng.permutation(n)[:most])
 
 
-def _log_voxels(source: ShowerSource, binning: Binning, rows: Array) -> Array:
+def _log_voxels(source: Source, binning: Binning, rows: Array) -> Array:
     """Logarithms (n, V), f4, of the voxels in MeV of some showers."""
     parts = [
         np.log10(np.where(v == 0, _EMPTY, v)).astype(np.float32)
@@ -282,5 +282,4 @@ def _scores(
         text = f"{what} (k = 5, Euclidean distance of log10 of the voxels, up to {most} showers)"
         yield beside_floor(
             Key(name, name.capitalize(), "score"), values[0], values[2], text, matched=values[1],
-            better_high=True,
         )  # fmt: skip

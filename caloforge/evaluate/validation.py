@@ -19,6 +19,7 @@ import numpy as np
 
 from caloforge.errors import RequestError
 from caloforge.evaluate.binning import Binning
+from caloforge.evaluate.cells import CellMetrics, in_cells
 from caloforge.evaluate.challenge import ChallengeFeatures, challenge_features, voxel_edges
 from caloforge.evaluate.compare import MIN_SHOWERS, Comparison, compare
 from caloforge.evaluate.contest import CLASSIFIERS, network_metrics, posterior
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from caloforge.evaluate.metrics import Estimate
     from caloforge.showers.native import ShowerSource
 
-__all__ = ["FORMAT", "Judged", "Options", "named_classifiers", "validate"]
+__all__ = ["FORMAT", "Clock", "Judged", "Options", "model_record", "named_classifiers", "validate",
+           "write"]  # fmt: skip
 
 FORMAT = 2  # of metrics.json
 
@@ -88,9 +90,9 @@ class Judged:
     """One generated sample with all that was found; separations and seconds as plain values."""
 
     label: str
-    observables: Observables
     comparison: Comparison
-    trust: TrustMap
+    trust: TrustMap | None
+    cells: list[CellMetrics]
     challenge: list[Metric]
     separations: list[dict[str, Any]]
     seconds: dict[str, float]
@@ -133,7 +135,7 @@ def validate(
         judged = [_with_verdict(j, work, warnings) for j in judged]
         verdict = judge_all(judged, labels[0], contest)
         record = _record(work, judged, verdict, warnings, contest, timings or {})
-        _write(Path(out), record, page(record, work.sources, work.samples, judged, work.floor_own))
+        write(Path(out), record, page(record, work.sources, work.samples, judged, work.floor_own))
     return record
 
 
@@ -211,7 +213,7 @@ class _Work:
         return [self._judge(k) for k in range(1, len(self.labels))]
 
     def _judge(self, k: int) -> Judged:
-        options, clock = self.options, _Clock()
+        options, clock = self.options, Clock()
         first, second = self.samples[0], self.samples[k]
         with progress(f"comparing {self.labels[k]}", 5, "parts") as advance:
             comparison = compare(
@@ -220,7 +222,8 @@ class _Work:
             clock.lap("observables and trees", advance)
             setting = choose(first, second, self.floor, options.seed, 0)
             trust = chart(setting, options.tolerances)
-            clock.lap("map of trust", advance)
+            cells = in_cells(first, second, self.floor, trust.cells, options.seed)
+            clock.lap("ranges of energy and angle", advance)
             found, single = separation_metrics(self.board(k))
             clock.lap("histograms of the challenge", advance)
             found += distance_metrics(self.board(k))
@@ -232,7 +235,7 @@ class _Work:
             if name != "trees":
                 found += network_metrics(name, self.board(k), self._trio(k), options.trainings)
                 clock.lap(f"classifier on {name}")
-        return Judged(self.labels[k], second, comparison, trust, found, single, clock.seconds)
+        return Judged(self.labels[k], comparison, trust, cells, found, single, clock.seconds)
 
     def _trio(self, k: int) -> tuple[ShowerSource, ShowerSource, ShowerSource | None]:
         return self.sources[0], self.sources[k], self.sources[-1] if self.floor_own else None
@@ -259,14 +262,15 @@ class _Work:
         return found
 
 
-class _Clock:
-    """Seconds of each part of the work."""
+class Clock:
+    """Seconds of each part of the work, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, what: str, advance: Any = None) -> None:
+        """Note the seconds since the last lap under a name; call `advance(1)` if there is one."""
         now = time.monotonic()
         self.seconds[what] = round(now - self._last, 3)
         self._last = now
@@ -315,7 +319,7 @@ def _record(
         "floor": first.floor_from,
         "threshold_sigmas": THRESHOLD,
         "tolerances": dict(work.options.tolerances),
-        "models": [_model(j, timings.get(j.label)) for j in judged],
+        "models": [model_record(j, timings.get(j.label)) for j in judged],
         "log_posterior": {name: asdict(value) for name, value in contest.items()},
         "files": [
             _file(name, source, sample)
@@ -324,7 +328,8 @@ def _record(
     }
 
 
-def _model(judged: Judged, timing: Any) -> dict[str, Any]:
+def model_record(judged: Judged, timing: Any) -> dict[str, Any]:
+    """Everything of one generated sample as plain JSON values (MeV, rad; timing in ms)."""
     comparison = judged.comparison
     return {
         "label": judged.label,
@@ -337,7 +342,8 @@ def _model(judged: Judged, timing: Any) -> dict[str, Any]:
             name: None if fit is None else asdict(fit)
             for name, fit in zip(("reference", "generated"), comparison.fits, strict=True)
         },
-        "trust": asdict(judged.trust),
+        "trust": asdict(judged.trust) if judged.trust else None,
+        "cells": [asdict(cell) for cell in judged.cells],
         "challenge_separations": judged.separations,
         "seconds": judged.seconds,
         "timing": timing,
@@ -367,7 +373,8 @@ def _file(name: str, source: ShowerSource, sample: Observables) -> dict[str, Any
     }
 
 
-def _write(out: Path, record: dict[str, Any], page: str) -> None:
+def write(out: Path, record: dict[str, Any], page: str) -> None:
+    """Write ``metrics.json`` and ``report.html`` (no unit) together and whole."""
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     with atomic_path(out / "report.html") as html, atomic_path(out / "metrics.json") as numbers:
         html.write_text(page, encoding="utf-8")

@@ -69,6 +69,8 @@ def worst_observables(comparison: Comparison) -> list[Metric]:
 
 
 def _causes_first(worst: list[Metric], named: Mapping[str, Metric]) -> list[Metric]:
+    if "hits.ratio" not in named:
+        return worst
     response, hits, each = (named[f"{n}.ratio"] for n in ("response", "hits", "hit_energy"))
     fewer = (
         _beyond(hits)
@@ -238,7 +240,7 @@ def _sensitivity(comparison: Comparison) -> str:
             ("resolution.ratio", "resolution"),
             ("hits.ratio", "hits"),
         )
-        if named[name].error > 0
+        if name in named and named[name].error > 0
     ]
     listed = ", ".join(parts)
     return f"Differences below {listed} would not have been seen." if parts else ""

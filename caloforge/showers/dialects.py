@@ -35,7 +35,7 @@ from caloforge.files import atomic_path
 from caloforge.showers.native import ShowerSource, blocks, open_hdf5
 from caloforge.showers.showers import Showers, concatenate
 
-__all__ = ["LAYOUTS", "PUBLISHED_MESHES", "DenseFile", "Layout", "write_dense"]
+__all__ = ["LAYOUTS", "PUBLISHED_MESHES", "DenseFile", "Layout", "VoxelFile", "write_dense"]
 
 CHALLENGE_SAMPLING_FRACTION = 0.033
 ANGLES = ("incident_theta", "incident_phi")
@@ -221,15 +221,7 @@ class DenseFile:
         In the layout, scale and precision of the dialect. Raises `RequestError` for damaged data,
         and for voxels that are not finite.
         """
-        stop = min(stop, len(self))
-        try:
-            energy = self._energy.read(start, stop).reshape(-1)
-            voxels = self._voxels.read(start, stop)
-        except OSError:
-            raise RequestError(f"'{self.path}' is damaged; make or copy it anew") from None
-        if not np.isfinite(voxels.sum()):
-            raise RequestError(f"'{self.path}' has voxels that are NaN or infinite; mend them")
-        return energy, voxels
+        return _stored(self.path, self._energy, self._voxels, start, min(stop, len(self)))
 
     def _check_voxels(self, voxels: NDArray[np.float32], start: int) -> None:
         lowest = voxels.min(axis=(1, 2, 3), initial=0.0)
@@ -253,6 +245,66 @@ class DenseFile:
     def __exit__(self, *_: object) -> None:
         """Let go of the file."""
         self.close()
+
+
+class VoxelFile:
+    """Voxels of the CaloChallenge that lie on no mesh (dataset 1), opened to read as stored.
+
+    It has energies in MeV and voxels (N, V), flat, and no more: it is no `ShowerSource`. Raises
+    `RequestError` for a file that is missing, truncated or laid out otherwise.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file = open_hdf5(self.path)
+        self.provenance: dict[str, Any] = {"dialect": "calochallenge"}
+        try:
+            keys = columns_of(self._file)
+            if not {"showers", LAYOUTS["calochallenge"].energy} <= keys:
+                have = ", ".join(sorted(keys)) or "no datasets"
+                raise RequestError(
+                    f"'{path}' is no file of the CaloChallenge: it needs 'showers' and "
+                    f"'incident_energies' (it has: {have})"
+                )
+            energy = _Column(self._file, LAYOUTS["calochallenge"].energy)
+            self._energy, self._voxels = energy, _Column(self._file, "showers")
+            if len(self._voxels.shape) != 2 or math.prod(energy.shape) != self._voxels.shape[0]:
+                raise RequestError(f"'{path}': showers of shape {self._voxels.shape} are not flat")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels of a shower."""
+        return int(self._voxels.shape[1])
+
+    def __len__(self) -> int:
+        """Return the number of showers."""
+        return int(self._voxels.shape[0])
+
+    def stored(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return incident energies (n,) in MeV and voxels (n, V) just as the file holds them.
+
+        Raises `RequestError` for damaged data, and for voxels that are not finite.
+        """
+        return _stored(self.path, self._energy, self._voxels, start, min(stop, len(self)))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def _stored(
+    path: Path, energy: _Column, voxels: _Column, start: int, stop: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    try:
+        found = energy.read(start, stop).reshape(-1), voxels.read(start, stop)
+    except OSError:
+        raise RequestError(f"'{path}' is damaged; make or copy it anew") from None
+    if not np.isfinite(found[1].sum()):
+        raise RequestError(f"'{path}' has voxels that are NaN or infinite; mend or drop them")
+    return found
 
 
 class _Column:

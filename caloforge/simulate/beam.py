@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from caloforge.errors import RequestError
 from caloforge.showers.showers import Showers
 
-__all__ = ["PDG", "Beam", "Primaries", "event_seeds"]
+__all__ = ["PDG", "Beam", "Primaries", "beam_of", "event_seeds"]
 
 PDG: Mapping[str, int] = MappingProxyType(
     {"e-": 11, "e+": -11, "gamma": 22, "mu-": 13, "mu+": -13, "pi0": 111}
@@ -113,3 +113,23 @@ class Beam:
             pdg=np.full(n, PDG[self.particle], np.int32),
             seed=seeds,
         )
+
+
+def beam_of(particle: str, energy: str, theta: str, phi: str) -> Beam:
+    """Beam from texts as typed: energy in GeV, angles in rad, each ``50`` or a range ``1:100``.
+
+    Raises `RequestError` for a text that is neither, and as `Beam`.
+    """
+    low, high = _range(energy, "--energy")
+    return Beam(particle, (low * 1e3, high * 1e3), _range(theta, "--theta"), _range(phi, "--phi"))
+
+
+def _range(text: str, name: str) -> tuple[float, float]:
+    ends = text.split(":")
+    try:
+        values = [float(end) for end in ends]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise RequestError(f"{name} '{text}' is neither a number nor a range low:high")
+    return values[0], values[-1]

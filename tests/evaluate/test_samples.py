@@ -48,8 +48,8 @@ def test_a_distance_is_judged_beside_its_floor_and_at_its_size():
     assert plain.name == "x.distance" and plain.sigmas == pytest.approx(4 / 5)
     matched = beside_floor(key, Estimate(5, 3), Estimate(1, 4), "", matched=Estimate(11, 3))
     assert (matched.value, matched.matched, matched.sigmas) == (5, 11, pytest.approx(2))
-    score = beside_floor(key, Estimate(0.2, 0.03), Estimate(0.5, 0.04), "", better_high=True)
-    assert score.sigmas == pytest.approx(6)
+    score = beside_floor(Key("x", "X", "score"), Estimate(0.2, 0.03), Estimate(0.5, 0.04), "")
+    assert (score.sigmas, score.size) == (pytest.approx(-6), pytest.approx(6))
     replicas = beside_replicas(key, np.array([2.0, 1, 3]), np.array([1.0, 1, 1]), "")
     assert replicas.error == pytest.approx(np.std([1, 3], ddof=1)) and replicas.ideal is None
 
