@@ -340,15 +340,14 @@ def timing(
     Example: caloforge timing small timing.json --batch 1 --batch 100
     """
     from caloforge.detector.detector import load_detector
-    from caloforge.evaluate.timing import BATCHES, time_generation, write_timing
+    from caloforge.evaluate.timing import BATCHES, time_into
     from caloforge.simulate.beam import beam_of
 
-    result = time_generation(
-        model, load_detector(detector), beam_of(particle, energy, theta, "0:6.2832"),
+    result = time_into(
+        out, model, load_detector(detector), beam_of(particle, energy, theta, "0:6.2832"),
         batches=batch or list(BATCHES), repeats=repeats, seconds=60 * minutes, steps=steps,
         device=device, threads=threads, seed=seed,
     )  # fmt: skip
-    write_timing(result, out)
     lines = [f"batch {row['batch']}: {row['note']}" for row in result["rows"]]
     _answer(result, as_json, "\n".join([*lines, f"wrote {out}"]))
 

@@ -20,7 +20,9 @@ from caloforge.learn.checkpoint import Model, save_model
 from caloforge.showers.formats import write_showers
 from caloforge.showers.showers import Showers
 
-VERBS = ("detectors", "simulate", "convert", "train", "generate", "validate", "quickstart")
+VERBS = (
+    "detectors", "simulate", "convert", "train", "generate", "validate", "timing", "quickstart",
+)  # fmt: skip
 
 
 def run(*arguments: object) -> int:
@@ -119,6 +121,15 @@ REQUESTS = {
     "unwritable file": ("generate model file/out.h5 --detector good.toml -n 2 --energy 20", "cannot write"),
     "unwritable folder": ("train fine.toml --out file/run", "cannot write"),
     "unwritable report": ("validate lemurs.h5 lemurs.h5 --out file/run", "cannot write"),
+    "unknown classifier": ("validate lemurs.h5 lemurs.h5 --classifiers tree --out out", "no classifier"),
+    "unknown tolerance": ("validate lemurs.h5 lemurs.h5 --tolerance respons=1 --out out", "no tolerance"),
+    "labels": ("validate lemurs.h5 lemurs.h5 --label a --label b --out out", "as many labels"),
+    "no trainings": ("validate lemurs.h5 lemurs.h5 --trainings 0 --out out", "at least 1 training"),
+    "no binning": ("validate lemurs.h5 lemurs.h5 --binning no.xml --out out", "there is no binning"),
+    "no timing": ("validate lemurs.h5 lemurs.h5 --timing no.json --out out", "there is no file"),
+    "batch of none": ("timing model out.json --detector good.toml --batch 0", "above 0"),
+    "timing of a folder": ("timing model model --detector good.toml --batch 1 --energy 20", "is a folder"),
+    "unwritable timing": ("timing model file/t.json --detector good.toml --batch 1", "cannot write"),
     "unwritable production": ("simulate good.toml file/a.h5 -n 2", "cannot write"),
     "out of range": ("generate model out.h5 --detector good.toml -n 2 --energy 5000", "--extrapolate"),
     "far too many": ("generate model out.h5 --detector good.toml -n 1000000000000", "at most"),
@@ -171,3 +182,10 @@ def test_train_generate_validate(wrong: Path, capsys: pytest.CaptureFixture[str]
     assert run("validate", "lemurs.h5", "gen.h5", "--out", "report") == 0
     assert json.loads(Path("report/metrics.json").read_text())["models"][0]["metrics"]
     assert Path("report/report.html").stat().st_size > 10_000
+    timed = ("--detector", "good.toml", "--batch", 2, "--repeats", 2, "--steps", 1)
+    assert run("timing", "mine", "t.json", *timed, "--energy", "5:50", "--theta", "1.2:1.5") == 0
+    names = ("--label", "mine", "--timing", "t.json", "--classifiers", "none")
+    assert run("validate", "lemurs.h5", "gen.h5", *names, "--out", "report", "--json") == 0
+    (model,) = json.loads(Path("report/metrics.json").read_text())["models"]
+    assert model["label"] == "mine" and model["timing"]["rows"][0]["batch"] == 2
+    assert not [m for m in model["metrics"] if m["kind"] == "classifier"]

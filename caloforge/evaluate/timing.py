@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from caloforge.generate import Generator
     from caloforge.simulate.beam import Beam
 
-__all__ = ["BATCHES", "Timed", "read_timing", "time_generation", "write_timing"]
+__all__ = ["BATCHES", "Timed", "read_timing", "time_generation", "time_into"]
 
 BATCHES = (1, 100, 10_000)
 _ROWS = ("batch", "ms", "error", "repeats", "note")
@@ -129,14 +129,19 @@ def _call(
     return time.perf_counter() - began
 
 
-def write_timing(result: dict[str, Any], path: Path) -> None:
-    """Write what `time_generation` returned (ms per shower); raises `RequestError` if it cannot."""
+def time_into(path: Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """Call `time_generation` and write what it returns (ms per shower) to a JSON file.
+
+    Raises `RequestError` as that, and, before any work, if the file cannot be written.
+    """
     with atomic_path(path) as sibling:
+        result = time_generation(*arguments, **options)
         sibling.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
 
 
 def read_timing(path: Path) -> dict[str, Any]:
-    """Read what `write_timing` wrote (ms per shower).
+    """Read what `time_into` wrote (ms per shower).
 
     Raises `RequestError` if the file is missing or holds something else.
     """

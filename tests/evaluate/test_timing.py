@@ -4,7 +4,7 @@ import pytest
 
 from caloforge.detector.detector import load_detector
 from caloforge.errors import RequestError
-from caloforge.evaluate.timing import read_timing, time_generation, write_timing
+from caloforge.evaluate.timing import read_timing, time_generation, time_into
 from caloforge.simulate.beam import Beam
 
 
@@ -27,14 +27,19 @@ def detector(toy_files):
 
 
 def test_every_size_has_its_row_and_the_file_comes_back(folder, detector, tmp_path):
-    made = time_generation(
-        folder, detector, Beam(theta=(1.2, 1.4)), batches=[4, 1], repeats=3, steps=2
+    made = time_into(
+        tmp_path / "t.json",
+        folder,
+        detector,
+        Beam(theta=(1.2, 1.4)),
+        batches=[4, 1],
+        repeats=3,
+        steps=2,
     )
     assert [row["batch"] for row in made["rows"]] == [1, 4]
     for row in made["rows"]:
         assert row["ms"] > 0 and row["repeats"] == 3 and 0 < row["error"] < row["ms"]
     assert made["threads"] == 1 and made["device"].startswith("cpu")
-    write_timing(made, tmp_path / "t.json")
     assert read_timing(tmp_path / "t.json") == json.loads(json.dumps(made))
 
 
