@@ -68,7 +68,7 @@ def test_each_model_has_everything(several):
         assert len(model["challenge_separations"]) == 2 + 12 * 8
         assert model["resolution_fit"]["generated"]["stochastic"]["error"] > 0
         assert len(model["trust"]["cells"]) == 12 and model["seconds"]
-    assert all(text.count(f"<summary>{name}</summary>") == 2 for name in ("good", "holes"))
+    assert all(text.count(f"<summary>{name}</summary>") == 3 for name in ("good", "holes"))
     assert "12.5 ± 0.5" in text and "not measured" in text
     assert 'id="glance"' in text and "Mean log-posterior for Geant4" in text
 
