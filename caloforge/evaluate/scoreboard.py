@@ -186,10 +186,10 @@ def _mean(parts: list[Estimate]) -> Estimate:
 _DISTANCES: tuple[tuple[str, str, Callable[[Array, Array], Estimate], str], ...] = (
     ("fpd", "Frechet physics distance", frechet_distance,
      "Frechet distance of the high-level features over their largest magnitude, from bootstrap "
-     "batches of 10,000 to 50,000 showers extrapolated to infinite size; publications quote it times 1,000"),
+     "batches of 10,000 to 50,000 showers extrapolated to infinite size; published times 1,000"),
     ("kpd", "Kernel physics distance", kernel_distance,
      "squared mean discrepancy of the high-level features over their largest magnitude with the "
-     "kernel (x.y/F + 1)^4, median of ten bootstrap batches of 10,000 showers; publications quote it times 1,000"),
+     "kernel (x.y/F + 1)^4, median of ten batches of 10,000 showers; published times 1,000"),
 )  # fmt: skip
 
 
