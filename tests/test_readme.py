@@ -14,14 +14,19 @@ from caloforge.detector.detector import parse_detector
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/validate.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 COMMANDS = [
-    line for block in blocks("bash") for line in block.splitlines() if line.startswith("caloforge")
+    line
+    for text in (TEXT, PAGE)
+    for block in blocks("bash", text)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("caloforge")
 ]
 
 
@@ -63,3 +68,9 @@ def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     assert "(4, 9, 16, 45)" in capsys.readouterr().out
+
+
+def test_the_python_of_the_page_on_validation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks("python", PAGE):
+        exec(compile(block, "validate.md", "exec"), {})
+    assert "(1000, 362)" in capsys.readouterr().out
