@@ -148,7 +148,8 @@ def _check(
         raise RequestError("name at least one file of generated showers")
     if len(labels) != 1 + len(generated) or len(set(labels)) != len(labels):
         raise RequestError(
-            f"{1 + len(generated)} samples need as many different labels, not {list(labels)}"
+            f"{1 + len(generated)} samples need as many different labels, not "
+            f"{', '.join(labels)}; name the generated ones with --label"
         )
     least = 2 * MIN_SHOWERS if floor is None else MIN_SHOWERS
     named = [("reference", reference), *(("generated", g) for g in generated)]

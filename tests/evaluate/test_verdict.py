@@ -63,6 +63,12 @@ def test_unlike_conditions_are_said(reference, toy):
     assert "are the reference showers" in conditions(reference, reference)[0]
 
 
+def test_a_changed_copy_is_not_called_the_same(reference, toy, alter):
+    showers = toy(800, 1)
+    turned = alter(showers, np.roll(showers.dense(), 1, axis=2))
+    assert conditions(reference, measure(turned)) == []
+
+
 def test_empty_showers_are_said(reference, toy):
     showers = toy(800, 2)
     gone = showers.with_(deposit=showers.deposit * (showers.rows > 39))
