@@ -377,6 +377,8 @@ def _range(values: np.ndarray, unit: str) -> str:
 
 def _same_showers(first: Observables, second: Observables) -> bool:
     """Whether most showers are the very same: energy alone would call a shuffled copy so."""
-    marks = [o.visible + o.z_mean + o.r_mean + o.sector_link + o.phi_cos for o in (first, second)]
-    shared = np.intersect1d(*marks).size
+    one, two = (
+        o.visible + o.z_mean + o.r_mean + o.sector_link + o.phi_cos for o in (first, second)
+    )
+    shared = np.intersect1d(one, two).size
     return shared > 0.5 * min(len(first), len(second)) and shared > 1
