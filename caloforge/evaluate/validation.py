@@ -259,8 +259,22 @@ class _Work:
                     f"The {name} showers are of detector '{second.name}', the reference of "
                     f"'{first.name}'{same}."
                 )
+            found += _made(self.sources[0].provenance, self.sources[k].provenance, name)
             found += conditions(self.samples[0], self.samples[k], name)
         return found
+
+
+_SIMULATION = {"geant4": "Geant4", "physics": "physics", "data": "data sets", "cut_mm": "cuts (mm)"}
+
+
+def _made(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> list[str]:
+    """Sentences on how two Geant4 samples were simulated otherwise, where both say it."""
+    return [
+        f"The {name} showers were made with {what} '{second[key]}', the reference with "
+        f"'{first[key]}'."
+        for key, what in _SIMULATION.items()
+        if key in first and key in second and first[key] != second[key]
+    ]
 
 
 class Clock:

@@ -150,6 +150,18 @@ def test_dropped_cells_are_called_hits(geant4, tmp_path, undrawn):
     assert named(model)["response.ratio"]["sigmas"] < -3
 
 
+def test_another_state_of_the_physics_is_told(toy, tmp_path, undrawn):
+    made = {"geant4": "11.4.1", "data": "tables 1", "physics": "option 0"}
+    reference, other, floor = (
+        toy(100, k).with_(provenance={**made, "data": f"tables {n}"})
+        for k, n in ((3, 1), (5, 1), (6, 2))
+    )
+    record = validate(reference, other, tmp_path, floor, options=QUICK)
+    assert record["warnings"] == [
+        "The floor showers were made with data sets 'tables 2', the reference with 'tables 1'."
+    ]
+
+
 def test_classifiers_are_chosen_by_name():
     assert named_classifiers("all") == ("trees", "features", "voxels", "resnet")
     assert named_classifiers("none") == ()
