@@ -303,9 +303,13 @@ def _pretty(text: object) -> str:
     plain = str(text)
     head, mark, power = plain.partition(")e")
     if mark:
-        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        plain = f"{head}) \u00d7 10{raised}"
+        plain = f"{head}) \u00d7 10{_raised(power)}"
+    plain = re.sub(r"(\d)e([-+]\d+)", lambda m: f"{m[1]} \u00d7 10{_raised(m[2])}", plain)
     return re.sub(r"(?<![A-Za-z])-(?=\d)", "\u2212", _keep_together(plain))
+
+
+def _raised(power: str) -> str:
+    return str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 _SIGNS = {

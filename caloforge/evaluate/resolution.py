@@ -21,8 +21,8 @@ from caloforge.evaluate.metrics import Estimate
 if TYPE_CHECKING:
     from caloforge.evaluate.observables import Observables
 
-__all__ = ["ResolutionFit", "ResponseBin", "angle_bins", "energy_bins", "fit_resolution",
-           "in_bins", "ratio_of_bins"]  # fmt: skip
+__all__ = ["ResolutionFit", "ResponseBin", "angle_bins", "energy_bins", "energy_edges",
+           "fit_resolution", "in_bins", "ratio_of_bins"]  # fmt: skip
 
 Array = NDArray[Any]
 Bins = list[tuple["ResponseBin", "ResponseBin"]]
@@ -73,12 +73,17 @@ def energy_bins(reference: Responding, generated: Responding) -> Bins:
     one bin for a single energy. A bin with under 4 showers of a sample has estimates 0 without
     error: look at its `n`.
     """
-    low, high = float(reference.energy.min()), float(reference.energy.max())
-    wanted = round(4 * np.log10(high / low)) if high > low else 1
-    count = int(np.clip(min(wanted, len(reference.energy) // 20), 1, 16))
-    edges = np.geomspace(low, high, count + 1) if high > low else np.array([low, low])
+    ends = float(reference.energy.min()), float(reference.energy.max())
+    edges = energy_edges(*ends, len(reference.energy))
     both = (in_bins(o.energy, o.response, edges) for o in (reference, generated))
     return list(zip(*both, strict=True))
+
+
+def energy_edges(low: float, high: float, n: int) -> Array:
+    """Edges (n_bins + 1,) in MeV, equal in log10, for n showers from low to high."""
+    wanted = round(4 * np.log10(high / low)) if high > low else 1
+    count = int(np.clip(min(wanted, n // 20), 1, 16))
+    return np.geomspace(low, high, count + 1) if high > low else np.array([low, low])
 
 
 def angle_bins(reference: Observables, generated: Observables) -> Bins:

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import RequestError
-from caloforge.evaluate.differences import Trend, spread_ratio
+from caloforge.evaluate.differences import Trend
 from caloforge.evaluate.metrics import Estimate
 from caloforge.evaluate.observables import QUANTITIES, Observables
+from caloforge.evaluate.resolution import energy_edges, in_bins, ratio_of_bins
 from caloforge.evaluate.samples import Setting
 
 __all__ = ["TOLERANCES", "Cell", "Check", "TrustMap", "chart", "tolerances"]
@@ -103,7 +104,8 @@ def chart(setting: Setting, allowed: Mapping[str, float] = TOLERANCES) -> TrustM
     """Draw the map of trust of a generated sample; `allowed` as `TOLERANCES` (no unit)."""
     trends = {
         name: Trend(setting.reference, QUANTITIES[name])
-        for name in ("response", *(n for n in allowed if n in QUANTITIES))
+        for name in allowed
+        if name in QUANTITIES and name not in _TITLES
     }
     judge = _Judge(setting, trends, allowed)
     energies, angles = _edges(setting.reference)
@@ -179,11 +181,9 @@ class _Judge:
         self, name: str, first: str, second: str, inside: Mapping[str, Array]
     ) -> Estimate:
         """Relative difference of the mean (for the resolution: of the spread), no unit."""
-        source = "response" if name == "resolution" else name
-        a, b = (self.residuals[part][source][inside[part]] for part in (first, second))
-        if name == "resolution":
-            ratio = spread_ratio(a / a.mean(), b / b.mean())
-            return Estimate(ratio.value - 1, ratio.error)
+        if name in _TITLES:
+            return self._in_bins(name, first, second, inside)
+        a, b = (self.residuals[part][name][inside[part]] for part in (first, second))
         trend = self.trends[name]
         if trend.relative:
             ratio = trend.difference(a, b)
@@ -193,9 +193,23 @@ class _Judge:
         scale = float(np.mean(trend.quantity.of(obs)[rows][inside[second]]))
         return Estimate(shift.value / scale, shift.error / abs(scale)) if scale else shift
 
+    def _in_bins(self, name: str, first: str, second: str, inside: Mapping[str, Array]) -> Estimate:
+        """Response or resolution as it is quoted elsewhere: the mean ratio in bins of energy."""
+        samples = []
+        for part in (second, first):
+            obs, rows = self.parts[part]
+            samples.append((obs.energy[rows][inside[part]], obs.response[rows][inside[part]]))
+        energy = samples[0][0]
+        edges = energy_edges(float(energy.min()), float(energy.max()), len(energy))
+        both = (in_bins(*sample, edges) for sample in samples)
+        ratio = ratio_of_bins(list(zip(*both, strict=True)), name)
+        return Estimate(ratio.value - 1, ratio.error)
+
 
 def _answer(value: Estimate, limit: float) -> str:
     """Yes if surely within the limit, no if surely beyond it, else open."""
+    if value.error <= 0:
+        return "open"  # nothing was measured
     size = abs(value.value)
     if size + _SURE * value.error <= limit:
         return "yes"
