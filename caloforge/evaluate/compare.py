@@ -34,7 +34,14 @@ from caloforge.evaluate.resolution import (
 )
 from caloforge.evaluate.samples import MIN_SHOWERS, Setting, Trio, choose
 
-__all__ = ["MIN_SHOWERS", "Comparison", "classifier_metric", "compare", "response_metrics"]
+__all__ = [
+    "MIN_SHOWERS",
+    "Comparison",
+    "classifier_metric",
+    "compare",
+    "response_metrics",
+    "trees_metric",
+]
 
 Array = NDArray[Any]
 Bins = list[tuple[ResponseBin, ResponseBin]]
@@ -82,7 +89,7 @@ def compare(
     setting = choose(reference, generated, floor, seed, replicas)
     layer_metrics, layer_summary = _layers(setting)
     bins = energy_bins(reference, generated)
-    found = [*_classifier(setting, folds, seed)] if trees else []
+    found = [trees_metric(setting, folds, seed)] if trees else []
     found += _energy(setting, bins)
     for quantity in QUANTITIES.values():
         found += _quantity(setting, quantity)
@@ -236,7 +243,8 @@ def _mean_gap(first: Array, second: Array) -> Array:
     return np.asarray(gap.mean(axis=-1)) if gap.shape[-1] else np.zeros(gap.shape[:-1])
 
 
-def _classifier(setting: Setting, folds: int, seed: int) -> Iterator[Metric]:
+def trees_metric(setting: Setting, folds: int = 5, seed: int = 0) -> Metric:
+    """Area under the ROC curve, no unit, of trees on the features of the drawn showers."""
     x = setting.values(features)
     primaries = setting.values(_primaries)
     same = np.concatenate([primaries.reference, primaries.generated])
@@ -247,8 +255,8 @@ def _classifier(setting: Setting, folds: int, seed: int) -> Iterator[Metric]:
         f"features (with log10 of the incident energy and angle), mean of {folds} seeded folds; "
         "sigmas beyond the floor or 0.5, whichever is larger"
     )
-    yield classifier_metric(Key("classifier", "Classifier AUC", "classifier", suffix="auc"),
-                            value, floor, text)  # fmt: skip
+    key = Key("classifier", "Classifier AUC", "classifier", suffix="auc")
+    return classifier_metric(key, value, floor, text)
 
 
 def _primaries(obs: Observables) -> Array:

@@ -21,7 +21,7 @@ from caloforge.errors import RequestError
 from caloforge.evaluate.binning import Binning
 from caloforge.evaluate.cells import CellMetrics, in_cells
 from caloforge.evaluate.challenge import ChallengeFeatures, challenge_features, voxel_edges
-from caloforge.evaluate.compare import MIN_SHOWERS, Comparison, compare
+from caloforge.evaluate.compare import MIN_SHOWERS, Comparison, compare, trees_metric
 from caloforge.evaluate.contest import CLASSIFIERS, network_metrics, posterior
 from caloforge.evaluate.metric import Metric
 from caloforge.evaluate.observables import CUT_MEV, Observables, measure
@@ -217,10 +217,8 @@ class _Work:
         options, clock = self.options, Clock()
         first, second = self.samples[0], self.samples[k]
         with progress(f"comparing {self.labels[k]}", 5, "parts") as advance:
-            comparison = compare(
-                first, second, self.floor, seed=options.seed, trees="trees" in options.classifiers
-            )
-            clock.lap("observables and trees", advance)
+            comparison = compare(first, second, self.floor, seed=options.seed, trees=False)
+            clock.lap("observables", advance)
             setting = choose(first, second, self.floor, options.seed, 0)
             trust = chart(setting, options.tolerances)
             cells = in_cells(first, second, self.floor, trust.cells, options.seed)
@@ -233,9 +231,12 @@ class _Work:
                 found += neighbour_metrics(self.board(k), self._trio(k), options.neighbours)
             clock.lap("neighbours", advance)
         for name in options.classifiers:
-            if name != "trees":
+            if name == "trees":
+                trees = trees_metric(setting, seed=options.seed)
+                comparison = replace(comparison, metrics=[trees, *comparison.metrics])
+            else:
                 found += network_metrics(name, self.board(k), self._trio(k), options.trainings)
-                clock.lap(f"classifier on {name}")
+            clock.lap(f"classifier on {name}")
         return Judged(self.labels[k], comparison, trust, cells, found, single, clock.seconds)
 
     def _trio(self, k: int) -> tuple[ShowerSource, ShowerSource, ShowerSource | None]:
