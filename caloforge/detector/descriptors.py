@@ -119,8 +119,6 @@ def descriptors(detector: Detector) -> NDArray[np.float32]:
 
 def facts_of(detector: Detector) -> dict[str, Any]:
     """Facts of a detector for a reader, as plain values with their units (mm, MeV) in the names."""
-    from caloforge.detector.descriptors import effective
-
     mesh = {"mesh": "{} x {} x {} cells (r, phi, z)".format(*detector.mesh.shape)}
     if detector.stack is None:
         assert detector.gdml is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from caloforge.evaluate.compare import MIN_SHOWERS, compare
 from caloforge.evaluate.metric import Metric
 from caloforge.evaluate.observables import Observables
-from caloforge.evaluate.trust import Cell
+from caloforge.evaluate.trust import Cell, in_range
 
 __all__ = ["CellMetrics", "in_cells", "worst_by_observable"]
 
@@ -53,11 +53,7 @@ def in_cells(
 
 
 def _inside(sample: Observables, cell: Cell) -> Observables:
-    energy, theta = sample.energy, sample.theta
-    return sample.select(
-        (energy >= cell.energy[0] * (1 - 1e-6)) & (energy <= cell.energy[1] * (1 + 1e-6))
-        & (theta >= cell.theta[0] - 1e-6) & (theta <= cell.theta[1] + 1e-6)
-    )  # fmt: skip
+    return sample.select(in_range(sample, cell.energy, cell.theta))
 
 
 def worst_by_observable(cells: Sequence[CellMetrics]) -> dict[str, list[Metric | None]]:

@@ -55,7 +55,7 @@ def network_metrics(
     n = min(len(first), len(second))
     value = _told(name, board, (first, np.arange(len(first))[-n:]), (second, np.arange(n)),
                   (board.reference, board.generated), trainings)  # fmt: skip
-    index, other = board.chosen(), (third or first, board.floor or board.reference)
+    index, other = board.chosen, (third or first, board.floor or board.reference)
     floor = board.remembered(
         f"classifier {name}",
         lambda: _told(name, board, (first, index.reference), (other[0], index.floor),

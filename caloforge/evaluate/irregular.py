@@ -166,7 +166,7 @@ class _Samples:
         return Judged(self.labels[k], comparison, None, [], found, single, clock.seconds)
 
     def _compared(self, board: Board) -> Comparison:
-        index, other = board.chosen(), board.floor or board.reference
+        index, other = board.chosen, board.floor or board.reference
         bins = energy_bins(board.reference, board.generated)
         found: list[Metric] = []
         if "trees" in self.options.classifiers:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,21 +64,22 @@ class Board:
     replicas: int = 200
     memo: dict[tuple[str, int], Any] = field(default_factory=dict)
 
+    @cached_property
     def chosen(self) -> Trio:
         """Indices (n,) of the three samples of one size, those of the other comparisons."""
         floor = None if self.floor is None else len(self.floor)
         rng = np.random.default_rng(self.seed)
         return draw(rng, len(self.reference), len(self.generated), floor)
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether the samples of the floor's size are the whole files."""
-        n = len(self.chosen().reference)
+        n = len(self.chosen.reference)
         return n == len(self.reference) == len(self.generated)
 
     def remembered(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the floor called `name`, made once for all models of one size."""
-        key = name, len(self.chosen().reference)
+        key = name, len(self.chosen.reference)
         if key not in self.memo:
             self.memo[key] = make()
         return self.memo[key]
@@ -92,7 +94,7 @@ def separation_metrics(board: Board) -> tuple[list[Metric], list[dict[str, Any]]
     Bins are in MeV or mm. The error of a mean takes the layers as fully correlated.
     """
     rng = np.random.default_rng(board.seed)
-    index = board.chosen()
+    index = board.chosen
     families: dict[str, list[tuple[Estimate, Estimate, Estimate]]] = {}
     single = []
     for histogram in histograms(board.reference):
@@ -195,9 +197,9 @@ _DISTANCES: tuple[tuple[str, str, Callable[[Array, Array], Estimate], str], ...]
 
 def distance_metrics(board: Board, advance: Callable[[int], None] | None = None) -> list[Metric]:
     """FPD and KPD, no unit, of the features; `advance(1)` after each of up to six distances."""
-    index, other = board.chosen(), board.floor or board.reference
-    reference = board.reference.matrix()
-    half = reference[index.reference]
+    index, other = board.chosen, board.floor or board.reference
+    reference, generated = board.reference.matrix(), board.generated.matrix()
+    half, drawn = reference[index.reference], generated[index.generated]
 
     def known(make: Callable[[], Estimate]) -> Estimate:
         found = make()
@@ -207,15 +209,14 @@ def distance_metrics(board: Board, advance: Callable[[int], None] | None = None)
 
     found = []
     for name, title, distance, text in _DISTANCES:
-        whole = known(lambda d=distance: d(reference, board.generated.matrix()))  # type: ignore[misc]
+        whole = known(lambda d=distance: d(reference, generated))  # type: ignore[misc]
         floor = board.remembered(
             name,
             lambda d=distance: known(lambda: d(half, other.matrix(index.floor))),  # type: ignore[misc]
         )
         matched = whole
         if not board.whole:
-            drawn = board.generated.matrix(index.generated)
-            matched = known(lambda d=distance, x=drawn: d(half, x))  # type: ignore[misc]
+            matched = known(lambda d=distance: d(half, drawn))  # type: ignore[misc]
         found.append(
             beside_floor(Key(name, title, "distance"), whole, floor, text, matched=matched)
         )
@@ -240,11 +241,10 @@ def neighbour_metrics(
     `sources`: files of reference, generated and floor. At most `most` showers of each are taken,
     drawn by the seed: the work grows with the square.
     """
-    index, binning = board.chosen(), board.reference.binning
+    index, binning = board.chosen, board.reference.binning
     first, second, third = sources
     rng = np.random.default_rng(board.seed)
-    all_rows = (_some(len(s), most, rng) for s in (first, second))
-    whole_rows = tuple(all_rows)
+    whole_rows = [_some(len(s), most, rng) for s in (first, second)]
     n = min(most, len(index.reference))
     half = _log_voxels(first, binning, index.reference[:n])
     floor = board.remembered(

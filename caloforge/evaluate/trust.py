@@ -26,7 +26,7 @@ from caloforge.evaluate.observables import QUANTITIES, Observables
 from caloforge.evaluate.resolution import energy_edges, in_bins, ratio_of_bins
 from caloforge.evaluate.samples import Setting
 
-__all__ = ["TOLERANCES", "Cell", "Check", "TrustMap", "chart", "tolerances"]
+__all__ = ["TOLERANCES", "Cell", "Check", "TrustMap", "chart", "in_range", "tolerances"]
 
 Array = NDArray[Any]
 # Largest relative difference to Geant4 that is forgiven, no unit.
@@ -130,6 +130,13 @@ def _edges(reference: Observables) -> tuple[list[float], list[float]]:
     return energies, [float(t) for t in np.linspace(first, last, n_theta + 1)]
 
 
+def in_range(sample: Observables, energy: tuple[float, float], theta: tuple[float, float]) -> Array:
+    """Which of N showers lie in a range of energy (MeV) and angle (rad), ends included: (N,)."""
+    e, t = sample.energy, sample.theta
+    of_energy = (e >= energy[0] * (1 - 1e-6)) & (e <= energy[1] * (1 + 1e-6))
+    return np.asarray(of_energy & (t >= theta[0] - 1e-6) & (t <= theta[1] + 1e-6))
+
+
 class _Judge:
     """Residuals of all samples, ready to be looked at in any cell."""
 
@@ -150,11 +157,9 @@ class _Judge:
             for part, (obs, rows) in self.parts.items()
         }
 
-    def _inside(self, part: str, energy: Any, theta: Any) -> Array:
+    def _inside(self, part: str, energy: tuple[float, float], theta: tuple[float, float]) -> Array:
         obs, rows = self.parts[part]
-        e, t = obs.energy[rows], obs.theta[rows]
-        high_enough = (e >= energy[0] * (1 - 1e-6)) & (e <= energy[1] * (1 + 1e-6))
-        return np.asarray(high_enough & (t >= theta[0] - 1e-6) & (t <= theta[1] + 1e-6))
+        return in_range(obs, energy, theta)[rows]
 
     def cell(self, energy: tuple[float, float], theta: tuple[float, float]) -> Cell:
         """Check everything in one range of energy (MeV) and angle (rad)."""

@@ -216,6 +216,7 @@ class _Work:
     def _judge(self, k: int) -> Judged:
         options, clock = self.options, Clock()
         first, second = self.samples[0], self.samples[k]
+        board, sources = self.board(k), self._trio(k)
         with progress(f"comparing {self.labels[k]}", 5, "parts") as advance:
             comparison = compare(first, second, self.floor, seed=options.seed, trees=False)
             clock.lap("observables", advance)
@@ -223,19 +224,19 @@ class _Work:
             trust = chart(setting, options.tolerances)
             cells = in_cells(first, second, self.floor, trust.cells, options.seed)
             clock.lap("ranges of energy and angle", advance)
-            found, single = separation_metrics(self.board(k))
+            found, single = separation_metrics(board)
             clock.lap("histograms of the challenge", advance)
-            found += distance_metrics(self.board(k))
+            found += distance_metrics(board)
             clock.lap("FPD and KPD", advance)
             if options.neighbours:
-                found += neighbour_metrics(self.board(k), self._trio(k), options.neighbours)
+                found += neighbour_metrics(board, sources, options.neighbours)
             clock.lap("neighbours", advance)
         for name in options.classifiers:
             if name == "trees":
                 trees = trees_metric(setting, seed=options.seed)
                 comparison = replace(comparison, metrics=[trees, *comparison.metrics])
             else:
-                found += network_metrics(name, self.board(k), self._trio(k), options.trainings)
+                found += network_metrics(name, board, sources, options.trainings)
             clock.lap(f"classifier on {name}")
         return Judged(self.labels[k], comparison, trust, cells, found, single, clock.seconds)
 
