@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from caloforge.evaluate.validation import validate
-from caloforge.generate import SAMPLER, generate_file
+from caloforge.generate import generate_file
 from caloforge.showers.formats import read_showers
 
 SHOWN = (
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("geant4", type=Path)
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16])
-    parser.add_argument("--sampler", default=SAMPLER)
+    parser.add_argument("--sampler", default=None)
     asked = parser.parse_args()
     print("steps  time  " + "  ".join(f"{name:>26}" for name in SHOWN))
     first = None

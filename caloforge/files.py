@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ def require_writable(folder: Path) -> None:
 
     Raises `RequestError` if it cannot be created or written, before any work is done.
     """
-    probe = folder / f".caloforge-probe-{os.getpid()}"
+    probe = folder / f".caloforge-probe-{os.getpid()}-{threading.get_ident()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

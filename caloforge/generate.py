@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from caloforge import __version__
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
@@ -26,20 +26,28 @@ from caloforge.files import claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import conditions
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.diffusion import SAMPLERS, sample
-from caloforge.learn.preprocess import Scaled
+from caloforge.learn.models.process import PROCESSES
+from caloforge.learn.models.samplers import SAMPLERS, sample
+from caloforge.learn.noise import Noise
 from caloforge.progress import progress
 from caloforge.showers.formats import DIALECTS, open_showers, write_showers
 from caloforge.showers.native import ShowerSource, ShowerWriter, blocks
 from caloforge.showers.showers import Showers, concatenate
 from caloforge.simulate.beam import Beam, Primaries, event_seeds
 
-__all__ = ["STEPS", "Generator", "check_range", "generate_file"]
+__all__ = ["Generator", "check_range", "generate_file"]
 
-STEPS = 8
-SAMPLER = "heun"
 MOST_SHOWERS = 10**7
 TOLERANCE = 1e-3  # Of the valid range, so that 1 GeV is 1 GeV in float32 too.
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How showers are drawn: steps of a sampler, and guidance."""
+
+    steps: int
+    sampler: str
+    guidance: float
 
 
 @dataclass(frozen=True)
@@ -74,15 +82,17 @@ class Generator:
         *,
         pdg: ArrayLike = 11,
         seed: int = 0,
-        steps: int = STEPS,
+        steps: int | None = None,
         batch: int = 64,
         extrapolate: bool = False,
+        guidance: float = 1.0,
     ) -> Showers:
         """Generate n showers.
 
         energy in MeV, theta and phi in rad, pdg: one value for all or (n,) each. The same seed
         gives the same showers, whatever `batch`. `leakage` is not modelled and is 0.
-        Raises `RequestError` outside the valid range, unless `extrapolate`.
+        Raises `RequestError` outside the valid range, unless `extrapolate`, and for `guidance`
+        other than 1 with a model that was always told its conditions.
         """
         primaries = Primaries(
             energy=np.broadcast_to(np.asarray(energy, np.float32), (n,)),
@@ -92,7 +102,9 @@ class Generator:
             seed=event_seeds(seed, 0, n),
         )
         which = detector if isinstance(detector, Detector) else load_detector(detector)
-        parts = self.stream(which, primaries, steps=steps, batch=batch, extrapolate=extrapolate)
+        parts = self.stream(
+            which, primaries, steps=steps, batch=batch, extrapolate=extrapolate, guidance=guidance
+        )
         return concatenate(list(parts))
 
     def stream(
@@ -100,19 +112,47 @@ class Generator:
         detector: Detector,
         primaries: Primaries,
         *,
-        steps: int = STEPS,
-        sampler: str = SAMPLER,
+        steps: int | None = None,
+        sampler: str | None = None,
         batch: int = 64,
         extrapolate: bool = False,
+        guidance: float = 1.0,
     ) -> Iterator[Showers]:
         """Check the request at once, then yield the showers of `primaries` batch by batch.
 
-        Raises `RequestError` like `generate`, and for a mesh that the model does not know.
+        Without `steps` and `sampler` those that suit the model are taken. Raises `RequestError`
+        like `generate`, and for a mesh that the model does not know.
         """
-        if steps < 1 or batch < 1:
+        process = PROCESSES[self.model.network.config.process]
+        manner = _Manner(
+            process.steps if steps is None else steps, sampler or process.sampler, guidance
+        )
+        self.check(detector, primaries, extrapolate)
+        if manner.steps < 1 or batch < 1:
             raise RequestError("the numbers of steps and of showers a batch must be at least 1")
-        if sampler not in SAMPLERS:
-            raise RequestError(f"unknown sampler '{sampler}'; known are {', '.join(SAMPLERS)}")
+        if manner.sampler not in SAMPLERS:
+            raise RequestError(
+                f"unknown sampler '{manner.sampler}'; known are {', '.join(SAMPLERS)}"
+            )
+        if guidance != 1 and not self.model.notes.get("recipe", {}).get("untold"):
+            raise RequestError(
+                f"'{self.name}' was always told its conditions and cannot be guided; leave "
+                "guidance at 1, or train with untold = 0.1"
+            )
+        keep_freed_memory()
+        provenance = {
+            "caloforge": __version__, "engine": "model", "model": self.name,
+            "extrapolate": extrapolate, **asdict(manner),
+        }  # fmt: skip
+        return (
+            self._draw(detector, primaries[start : start + batch], manner, provenance)
+            for start in range(0, len(primaries), batch)
+        )
+
+    def check(self, detector: Detector, primaries: Primaries, extrapolate: bool = False) -> None:
+        """Raise `RequestError` for a mesh that the model does not know, and outside its valid range
+        unless `extrapolate`.
+        """
         shape = self.model.network.config.shape
         if detector.mesh.shape != shape:
             raise RequestError(
@@ -121,19 +161,10 @@ class Generator:
             )
         if not extrapolate:
             check_range(self.model.valid, detector, primaries)
-        keep_freed_memory()
-        provenance = {
-            "caloforge": __version__, "engine": "model", "model": self.name,
-            "steps": steps, "sampler": sampler, "extrapolate": extrapolate,
-        }  # fmt: skip
-        return (
-            self._draw(detector, primaries[start : start + batch], steps, sampler, provenance)
-            for start in range(0, len(primaries), batch)
-        )
 
     @torch.inference_mode()
     def _draw(
-        self, detector: Detector, primaries: Primaries, steps: int, sampler: str,
+        self, detector: Detector, primaries: Primaries, manner: _Manner,
         provenance: dict[str, object],
     ) -> Showers:  # fmt: skip
         device = next(self.model.network.parameters()).device
@@ -141,24 +172,17 @@ class Generator:
         given = conditions([detector], number, primaries.energy, primaries.theta, primaries.pdg).to(
             device
         )
-        noise = self._noise(primaries.seed, device)
-        drawn = sample(self.model.network, noise, given, steps, sampler)
-        voxels = self.model.scale.inverse(drawn, given).cpu().numpy()
+        network, noise = self.model.network, Noise(primaries.seed, device)
+        drawn = sample(
+            network, noise.start(network), given, manner.steps, manner.sampler,
+            fresh=noise.fresh, guidance=manner.guidance,
+        )  # fmt: skip
+        voxels = self.model.scale.inverse(drawn, given, network.config.plain).cpu().numpy()
         return Showers.from_dense(
             voxels, mesh=detector.mesh, energy=primaries.energy, theta=primaries.theta,
             phi=primaries.phi, pdg=primaries.pdg, seed=primaries.seed, detector=detector,
             provenance=provenance,
         )  # fmt: skip
-
-    def _noise(self, seeds: NDArray[np.uint64], device: torch.device) -> Scaled:
-        shape = self.model.network.config.shape
-        energies, cells = 1 + shape[2], int(np.prod(shape))
-        draws = [
-            torch.randn(energies + cells, generator=torch.Generator().manual_seed(int(s >> 1)))
-            for s in seeds.astype(object)
-        ]
-        noise = torch.stack(draws).to(device)
-        return Scaled(noise[:, energies:].reshape(-1, *shape), noise[:, :energies])
 
 
 def check_range(valid: ValidRange, detector: Detector, primaries: Primaries) -> None:
@@ -208,12 +232,13 @@ def generate_file(
     beam: Beam | None = None,
     like: Path | None = None,
     seed: int = 0,
-    steps: int = STEPS,
-    sampler: str = SAMPLER,
+    steps: int | None = None,
+    sampler: str | None = None,
     batch: int = 64,
     extrapolate: bool = False,
     dialect: str = "native",
     device: str = "auto",
+    guidance: float = 1.0,
     command: str = "",
 ) -> dict[str, Any]:
     """Generate showers into a file, streamed; returns showers, seconds and showers per second.
@@ -228,8 +253,9 @@ def generate_file(
         generator = Generator.load(model, device)
         which, primaries = _request(detector, n, beam, like, seed)
         drawn = generator.stream(
-            which, primaries, steps=steps, sampler=sampler, batch=batch, extrapolate=extrapolate
-        )
+            which, primaries, steps=steps, sampler=sampler, batch=batch, extrapolate=extrapolate,
+            guidance=guidance,
+        )  # fmt: skip
         began = time.perf_counter()
         _write(drawn, which, len(primaries), out, {"seed": seed, "command": command}, dialect)
     seconds = time.perf_counter() - began

@@ -97,6 +97,8 @@ def tiny_model(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) 
         batch=32,
         warmup=5,
         scale_steps=100,
+        masked=0.3,
+        untold=0.1,
     )
     out = tmp_path_factory.mktemp("run") / "tiny"
     train(recipe, out)

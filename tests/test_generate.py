@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator, generate_file
-from caloforge.learn.checkpoint import Model, save_model
+from caloforge.learn.checkpoint import Model, load_model, save_model
+from caloforge.learn.recipe import Recipe
+from caloforge.learn.train import train
 from caloforge.showers.formats import read_showers
 from caloforge.showers.showers import Showers
 from caloforge.simulate.beam import Beam, Primaries
@@ -137,3 +141,62 @@ def test_an_unseen_detector_must_resemble_the_trained_ones(
     unlike = similar.model_copy(update={"stack": stack.model_copy(update={"absorber": iron})})
     with pytest.raises(RequestError, match="unlike every detector"):
         draw(generator, unlike, n=2)
+
+
+def test_guidance_exaggerates_what_the_conditions_do(
+    generator: Generator, small_detector: Detector
+) -> None:
+    plain, same, guided = (
+        draw(generator, small_detector, guidance=g).dense() for g in (1.0, 1.0, 2.5)
+    )
+    assert np.array_equal(plain, same) and not np.allclose(plain, guided)
+
+
+def test_a_model_that_was_always_told_cannot_be_guided(
+    tiny_model: Model, small_detector: Detector
+) -> None:
+    told = Generator(replace(tiny_model, notes={"recipe": {"untold": 0.0}}), "told")
+    with pytest.raises(RequestError, match="cannot be guided"):
+        draw(told, small_detector, guidance=2.0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dict(process="ddpm", head="noise", plain=True, geometry="onehot"),
+        dict(process="edm"),
+        dict(positions="learned"),
+        dict(positions="rotary"),
+    ],
+    ids=lambda kind: "-".join(map(str, kind.values())),
+)
+def test_every_kind_trains_saves_and_generates(
+    kind: dict[str, object], toy_files: list[Path], small_detector: Detector, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        size="micro", data=[str(p) for p in toy_files], steps=4, batch=32, scale_steps=20, **kind
+    )
+    train(recipe, tmp_path / "run")
+    generator = Generator.load(tmp_path / "run")
+    detector = read_showers(toy_files[0]).detector
+    once, again = (generator.generate(detector, 2e4, 1.5, n=3, seed=1) for _ in range(2))
+    assert np.array_equal(once.dense(), again.dense()) and np.isfinite(once.dense()).all()
+    apart = generator.generate(detector, 2e4, 1.5, n=3, seed=1, batch=2)
+    assert np.allclose(apart.dense(), once.dense(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_starts_from_another_model(
+    toy_files: list[Path], tiny_model: Model, tmp_path: Path
+) -> None:
+    save_model(tiny_model, tmp_path / "first")
+    recipe = Recipe(
+        size="micro", data=[str(p) for p in toy_files], steps=1, batch=32, scale_steps=20,
+        start=str(tmp_path / "first"), learning_rate=1e-9, ema=0.0,
+    )  # fmt: skip
+    train(recipe, tmp_path / "second")
+    second = load_model(tmp_path / "second")
+    ours, theirs = second.network.state_dict(), tiny_model.network.state_dict()
+    assert all(torch.allclose(ours[k], theirs[k], atol=1e-5) for k in ours)
+    assert torch.equal(second.scale.voxel_mean, tiny_model.scale.voxel_mean)
+    with pytest.raises(RequestError, match="another kind"):
+        train(recipe.model_copy(update={"size": "tiny"}), tmp_path / "third")

@@ -56,7 +56,7 @@ def time_generation(
     batches: Sequence[int] = BATCHES,
     repeats: int = 10,
     seconds: float = 300.0,
-    steps: int = 8,
+    steps: int | None = None,
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
@@ -70,7 +70,7 @@ def time_generation(
 
     from caloforge.generate import Generator
 
-    if min([*batches, repeats, threads, steps]) < 1 or seconds <= 0:
+    if min([*batches, repeats, threads, 1 if steps is None else steps]) < 1 or seconds <= 0:
         raise RequestError("batches, repeats, threads, steps and minutes must be above 0")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -95,7 +95,7 @@ def time_generation(
 
 def _timed(
     generator: Generator, detector: Detector, beam: Beam, batch: int, repeats: int, seconds: float,
-    steps: int, seed: int, before: Sequence[Timed],
+    steps: int | None, seed: int, before: Sequence[Timed],
 ) -> Timed:  # fmt: skip
     known = [row.ms for row in before if row.ms is not None]
     if known and known[-1] * batch / 1e3 > seconds:
@@ -114,7 +114,13 @@ def _timed(
 
 
 def _call(
-    generator: Generator, detector: Detector, beam: Beam, batch: int, steps: int, seed: int, n: int
+    generator: Generator,
+    detector: Detector,
+    beam: Beam,
+    batch: int,
+    steps: int | None,
+    seed: int,
+    n: int,
 ) -> float:
     """Seconds of one call."""
     import torch

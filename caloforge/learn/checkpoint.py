@@ -28,7 +28,7 @@ from caloforge.learn.preprocess import ShowerScale
 
 __all__ = ["Model", "ValidRange", "load_model", "save_model", "shipped_models"]
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def load_model(name_or_folder: str | Path) -> Model:
     if config["features"] != list(FEATURE_NAMES):
         raise RequestError(f"'{folder}' was trained on other condition features; train it anew")
     network = DiffusionTransformer(DiffusionConfig.from_dict(config["network"]))
-    scale = ShowerScale(network.config.shape)
+    scale = ShowerScale(network.sketch)
     try:
         network.load_state_dict(_part(tensors, "network."))
         scale.load_state_dict(_part(tensors, "scale."))

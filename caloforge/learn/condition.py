@@ -64,7 +64,7 @@ def conditions(
 
     Raises `RequestError` for a detector that has no describing stack.
     """
-    energy = np.asarray(energy, dtype=np.float32)
+    energy = np.array(energy, dtype=np.float32)  # a copy: broadcast arrays are read-only
     theta = np.asarray(theta, dtype=np.float32)
     table = np.stack([descriptors(detector) for detector in detectors])[number]
     features = np.concatenate([_primary(energy, theta, np.asarray(pdg), table), table], axis=1)

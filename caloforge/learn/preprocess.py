@@ -1,17 +1,22 @@
 r"""From voxels in MeV to numbers that a network likes, and back: fitted, invertible, saved.
 
-A shower is taken apart into three pieces, each put back by construction so that energy closes:
+A shower is taken apart into pieces, put back by construction so that energy closes:
 
 - the total: :math:`u = \ln((E_{vis} + c)/E_{inc})`;
 - the layers: :math:`u_z = \ln((e_z + c)/E_{inc})`, of which only the shares are used on the way
   back, the layers adding up to the total;
+- a sketch: the logarithm of one plus the hits of each layer, and the energies of coarse cells, some
+  rings by some sectors by some layers, likewise with a larger c. It only guides the voxels: what
+  many of them share, such as a shower that leans to one side, is a few numbers here and would be a
+  faint trend over thousands of voxels there;
 - the voxels: :math:`\ln(E/E_{cut})`, of which only the shares within a layer are used, the voxels
   adding up to their layer. An empty voxel sits at `EMPTY`, below every filled one.
 
-c is a tenth of what a minimum-ionising particle leaves in one active layer. Total and layers are
-then whitened with a mean and a spread that depend on the conditions, given by a small network
-fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
-doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
+c is a tenth of what a minimum-ionising particle leaves in one active layer (for the sketch the
+whole of it). Total, layers and sketch are then whitened with a mean and a spread that depend on
+the conditions, given by a small network fitted by maximum likelihood (heteroscedastic regression,
+Nix and Weigend 1994, doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to
+the generative model.
 """
 
 from __future__ import annotations
@@ -22,8 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.tokens import Patches
 
-__all__ = ["CUT_MEV", "ConditionalScale", "Scaled", "ShowerScale"]
+__all__ = ["CUT_MEV", "ConditionalScale", "Scaled", "ShowerScale", "quantities"]
 
 CUT_MEV = 5e-4
 EMPTY = -2.0
@@ -31,13 +37,19 @@ _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 
 
 class Scaled(NamedTuple):
-    """A batch as the model sees it: voxels (B, R, PHI, Z) and energies (B, 1 + Z), no unit.
+    """A batch as the model sees it: voxels (B, R, PHI, Z) and energies (B, K), no unit.
 
-    `energies` holds the total first, then the layers from the entrance on.
+    `energies` holds the total first, then the layers from the entrance on, then the sketch: hits of
+    the layers and coarse cells in (r, phi, z) order; K = 1 + 2 Z + S.
     """
 
     voxels: Tensor
     energies: Tensor
+
+
+def quantities(sketch: Patches) -> int:
+    """Length K of `Scaled.energies` for a mesh that the sketch cuts into S cells."""
+    return 1 + 2 * sketch.shape[2] + sketch.tokens
 
 
 class ConditionalScale(nn.Module):
@@ -99,15 +111,15 @@ class ConditionalScale(nn.Module):
 
 
 class ShowerScale(nn.Module):
-    """The whole preprocessing of showers on a mesh of `shape` cells; see the module."""
+    """The whole preprocessing of showers; see the module. `sketch` cuts the mesh into its cells."""
 
     voxel_mean: Tensor
     voxel_spread: Tensor
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, sketch: Patches) -> None:
         super().__init__()
-        self.shape = shape
-        self.energies = ConditionalScale(len(FEATURE_NAMES), 1 + shape[2])
+        self.sketch = sketch
+        self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch))
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
@@ -130,11 +142,16 @@ class ShowerScale(nn.Module):
         white = self.energies(self._raw_energies(voxels, conditions), conditions.features)
         return Scaled((_levels(voxels) - self.voxel_mean) / self.voxel_spread, white)
 
-    def inverse(self, scaled: Scaled, conditions: Conditions) -> Tensor:
-        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total."""
-        layers = self.layer_energies(scaled.energies, conditions)
+    def inverse(self, scaled: Scaled, conditions: Conditions, plain: bool = False) -> Tensor:
+        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total.
+
+        `plain`: the voxels stand for themselves, and the energies count for nothing.
+        """
         levels = scaled.voxels * self.voxel_spread + self.voxel_mean
         filled = levels > EMPTY / 2
+        if plain:
+            return torch.where(filled, levels.clamp(0.0, 18.0).exp() * CUT_MEV, 0.0)
+        layers = self.layer_energies(scaled.energies, conditions)
         # A layer that has energy but no filled voxel gives it to its likeliest one.
         best = levels.amax(dim=(1, 2), keepdim=True)
         filled = filled | ((levels == best) & (layers > CUT_MEV)[:, None, None, :])
@@ -143,17 +160,21 @@ class ShowerScale(nn.Module):
         return weights * (layers[:, None, None, :] / total)
 
     def layer_energies(self, white: Tensor, conditions: Conditions) -> Tensor:
-        """Energy (B, Z) in MeV of each layer from whitened energies (B, 1 + Z)."""
+        """Energy (B, Z) in MeV of each layer from whitened energies (B, K)."""
         raw = self.energies.inverse(white, conditions.features).clamp(-30.0, 1.0)
+        raw = raw[:, : 1 + self.sketch.shape[2]]
         offset = _offset(conditions)[:, None]
         mev = (raw.exp() * conditions.energy[:, None] - offset).clamp(min=0.0)
         total, layers = mev[:, :1], mev[:, 1:]
         return layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
 
     def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
-        layers = voxels.sum(dim=(1, 2))
-        both = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1)
-        return ((both + _offset(conditions)[:, None]) / conditions.energy[:, None]).log()
+        layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]
+        coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset
+        exact = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1) + offset
+        hits = (voxels >= CUT_MEV).sum(dim=(1, 2)).to(voxels.dtype).log1p()
+        exact, coarse = ((part / conditions.energy[:, None]).log() for part in (exact, coarse))
+        return torch.cat([exact, hits, coarse], dim=1)
 
 
 def _levels(voxels: Tensor) -> Tensor:

@@ -21,19 +21,31 @@ class Recipe(BaseModel):
     """What to train, on what, and how long.
 
     data: paths or glob patterns of shower files, relative to the working directory; size: one of
-    the sizes of the model; steps, batch, warmup: optimiser steps, showers a step, steps of linear
-    warm-up; decay: share of the steps, at the end, in which the learning rate falls to zero;
-    learning_rate, weight_decay: of AdamW; ema: decay of the averaged weights a step; clip: largest
-    gradient norm; scale_steps: steps of the fit of the preprocessing; precision: one of Fabric's or
-    ``auto`` (bfloat16 on a GPU, 32 bits on a CPU); validate_every: steps between validation
-    losses; checkpoint_minutes: minutes between checkpoints.
+    the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`; start:
+    a shipped model or a checkpoint folder whose weights to begin from; masked: share of the showers
+    of which some tokens are seen clean and the others have to be found (masked modelling); untold:
+    share of the showers whose conditions are withheld (for guidance); steps, batch, warmup:
+    optimiser steps, showers a step, steps of linear warm-up; decay: share of the steps, at the end,
+    in which the learning rate falls to zero; learning_rate, weight_decay: of the optimiser; ema:
+    decay of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit
+    of the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
+    CPU); validate_every: steps between validation losses; checkpoint_minutes: minutes between
+    checkpoints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["diffusion"] = "diffusion"
-    size: Literal["micro", "tiny", "small", "base", "large"] = "tiny"
+    size: Literal["micro", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
+    start: str | None = None
+    process: Literal["flow", "edm", "ddpm"] = "flow"
+    head: Literal["bayes", "noise"] = "bayes"
+    plain: bool = False
+    geometry: Literal["descriptors", "onehot"] = "descriptors"
+    positions: Literal["fixed", "rotary", "learned"] = "fixed"
+    masked: float = Field(default=0.0, ge=0, le=1)
+    untold: float = Field(default=0.0, ge=0, lt=1)
     steps: int = Field(ge=1)
     batch: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0, le=10)

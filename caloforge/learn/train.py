@@ -30,31 +30,36 @@ from caloforge import __version__
 from caloforge.detector.descriptors import descriptors
 from caloforge.errors import RequestError, WorkError
 from caloforge.files import atomic_path, claimed_folder, locked
-from caloforge.learn.card import model_card
-from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model, save_model
+from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.diffusion import DiffusionTransformer, config_of, flow_loss
+from caloforge.learn.models.diffusion import DiffusionConfig, DiffusionTransformer, config_of
+from caloforge.learn.models.process import denoising_loss
+from caloforge.learn.muon import Muon
 from caloforge.learn.preprocess import ShowerScale
 from caloforge.learn.recipe import Recipe
+from caloforge.learn.run import STATE, Run, check_folder, restore, save, trim_log
+from caloforge.learn.throughput import flop_per_shower, peak_flops
 from caloforge.progress import progress
 from caloforge.showers.dataset import Sample, ShowerStream
 
 __all__ = ["Summary", "learning_rate", "train"]
 
-STATE = Path("resume") / "state.pt"
-MAY_CHANGE = {"steps", "learning_rate", "checkpoint_minutes", "validate_every", "precision", "data"}
 FIT_SHOWERS = 20_000  # Enough to fit the preprocessing; more would only take memory.
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went: steps done, seconds, showers per second, last losses, the folder."""
+    """How a run went: steps done, seconds, showers per second, last losses, the folder.
+
+    `utilisation` is the share of the machine's arithmetic that this slice used (see `throughput`).
+    """
 
     step: int
     steps: int
     seconds: float
     showers_per_second: float
+    utilisation: float
     loss: float
     validation_loss: float | None
     out: Path
@@ -62,24 +67,6 @@ class Summary:
 
 class _Diverged(Exception):  # noqa: N818
     """The loss is not finite any more."""
-
-
-@dataclass
-class _Run:
-    """The state of a run between two steps."""
-
-    recipe: Recipe
-    out: Path
-    stream: ShowerStream
-    validation: ShowerStream
-    fabric: Fabric
-    network: Any  # the trained network, wrapped by Fabric
-    optimiser: Any
-    model: Model  # with the averaged weights
-    step: int = 0
-    seconds: float = 0.0
-    loss: float = float("nan")
-    validation_loss: float | None = None
 
 
 def train(
@@ -95,15 +82,15 @@ def train(
     stream = ShowerStream(files, batch=recipe.batch, seed=recipe.seed)
     validation = ShowerStream(files, split="validation", batch=1, seed=recipe.seed)
     with claimed_folder(out):
-        _check_folder(recipe, out, resume)
+        check_folder(recipe, out, resume)
         run = _begin(recipe, out, stream, validation)
     (out / STATE.parent).mkdir(exist_ok=True)
     with locked(out / STATE.parent), _stopped_gently():
         with atomic_path(out / "recipe.json") as path:
             path.write_text(recipe.model_dump_json(indent=1) + "\n", "utf-8")
         if (out / STATE).is_file():
-            _restore(run)
-        _trim_log(out, run.step)
+            restore(run)
+        trim_log(out, run.step)
         return _loop(run, minutes)
 
 
@@ -132,25 +119,12 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm * cool
 
 
-def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
-    """A run that is in `out` already must be meant, and be the same one."""
-    noted = out / "recipe.json"
-    if not noted.is_file():
-        return
-    if not resume:
-        raise RequestError(f"'{out}' holds a run; add --resume, or choose another folder")
-    before = json.loads(noted.read_text("utf-8"))
-    for key, value in recipe.model_dump(mode="json").items():
-        if key not in MAY_CHANGE and before.get(key) != value:
-            raise RequestError(f"'{out}' was begun with {key} = {before.get(key)!r}; keep it")
-
-
-def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerStream) -> _Run:
+def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerStream) -> Run:
     torch.manual_seed(recipe.seed)
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
-    network = DiffusionTransformer(config_of(recipe.size, stream.detectors[0].mesh.shape))
+    network = DiffusionTransformer(_config(recipe, stream))
     # The state is written last: without it, what else is there is of a run killed before its
-    # first checkpoint was whole, and the run begins anew. `_restore` brings the network back.
+    # first checkpoint was whole, and the run begins anew. `restore` brings the network back.
     if (out / STATE).is_file():
         begun = load_model(out)
         scale, valid = begun.scale, begun.valid
@@ -160,12 +134,18 @@ def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerSt
     notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
     averaged.to(fabric.device)
     model = Model(averaged, scale.to(fabric.device), valid, notes)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
-        betas=(0.9, 0.98),
-    )  # fmt: skip
+    optimiser = Muon(network, recipe.learning_rate, recipe.weight_decay)
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
-    return _Run(recipe, out, stream, validation, fabric, wrapped, wrapped_optimiser, model)
+    return Run(recipe, out, stream, validation, fabric, wrapped, wrapped_optimiser, model)
+
+
+def _config(recipe: Recipe, stream: ShowerStream) -> DiffusionConfig:
+    names = {detector.name for detector in stream.detectors}
+    return config_of(
+        recipe.size, stream.detectors[0].mesh.shape, process=recipe.process, head=recipe.head,
+        plain=recipe.plain, positions=recipe.positions,
+        detectors=len(names) if recipe.geometry == "onehot" else 0,
+    )  # fmt: skip
 
 
 def _precision(recipe: Recipe) -> Any:
@@ -178,18 +158,33 @@ def _fit(
     recipe: Recipe, stream: ShowerStream, network: DiffusionTransformer
 ) -> tuple[ShowerScale, ValidRange]:
     """Fit the preprocessing and the features' scale on (a part of) the training split."""
-    parts: list[Sample] = []
-    for sample in stream.all():
-        parts.append(sample)
-        if sum(map(len, parts)) >= FIT_SHOWERS:
-            break
+    thin = np.random.default_rng(recipe.seed)
+    keep = min(1.0, FIT_SHOWERS / len(stream))
+    parts = [part[np.flatnonzero(thin.random(len(part)) < keep)] for part in stream.all()]
     given = [_conditions(stream, part) for part in parts]
     joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
     voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
-    scale = ShowerScale(network.config.shape)
+    scale = ShowerScale(network.sketch)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
     network.fit(joined.features, scale(voxels, joined).voxels)
+    if recipe.start:
+        _start_from(load_model(recipe.start), network, scale)
     return scale, _valid_range(stream, parts)
+
+
+@torch.no_grad()
+def _start_from(other: Model, network: DiffusionTransformer, scale: ShowerScale) -> None:
+    """Take over the weights of another model of this shape, and its units of voxels and features.
+
+    The whitening of the energies stays the one that was fitted to the new showers.
+    """
+    if other.network.config != network.config:
+        raise RequestError(
+            f"'start' is a model of another kind ({other.network.config}); keep to its kind"
+        )
+    network.load_state_dict(other.network.state_dict())
+    scale.voxel_mean.copy_(other.scale.voxel_mean)
+    scale.voxel_spread.copy_(other.scale.voxel_spread)
 
 
 def _valid_range(stream: ShowerStream, parts: list[Sample]) -> ValidRange:
@@ -215,7 +210,7 @@ def _conditions(stream: ShowerStream, sample: Sample) -> Conditions:
     return conditions(stream.detectors, sample.detector, sample.energy, sample.theta, sample.pdg)
 
 
-def _loop(run: _Run, minutes: float | None) -> Summary:
+def _loop(run: Run, minutes: float | None) -> Summary:
     recipe = run.recipe
     began = saved = time.monotonic()
     first, spent = run.step, run.seconds
@@ -228,7 +223,7 @@ def _loop(run: _Run, minutes: float | None) -> Summary:
                 run.seconds = spent + time.monotonic() - began
                 advance(1)
                 if time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
-                    _save(run)
+                    save(run)
                     saved = time.monotonic()
         except _Diverged:
             first = run.step  # nothing of this is worth keeping
@@ -239,14 +234,25 @@ def _loop(run: _Run, minutes: float | None) -> Summary:
         finally:
             batches.close()
             if run.step > first:
-                _save(run)
+                save(run)
     rate = (run.step - first) * recipe.batch / max(time.monotonic() - began, 1e-9)
     return Summary(
-        run.step, recipe.steps, run.seconds, rate, run.loss, run.validation_loss, run.out
-    )
+        run.step, recipe.steps, round(run.seconds, 1), round(rate, 2), _utilisation(run, rate),
+        run.loss, run.validation_loss, run.out,
+    )  # fmt: skip
 
 
-def _prefetched(run: _Run) -> Generator[tuple[Tensor, Conditions]]:
+def _utilisation(run: Run, rate: float) -> float:
+    """Share of the arithmetic of this machine that `rate` showers per second take."""
+    sample = next(run.stream.batches())
+    given = _conditions(run.stream, sample).to(run.fabric.device)
+    clean = run.model.scale(torch.from_numpy(sample.voxels).to(run.fabric.device), given)
+    dtype = torch.bfloat16 if "bf16" in str(_precision(run.recipe)) else torch.float32
+    needed = flop_per_shower(run.model.network, clean, given)
+    return round(rate * needed / peak_flops(run.fabric.device, dtype), 4)
+
+
+def _prefetched(run: Run) -> Generator[tuple[Tensor, Conditions]]:
     """Yield the batches from the run's step on, each prepared while the one before is learned."""
     source = enumerate(run.stream.batches(run.step), run.step)
 
@@ -263,13 +269,14 @@ def _prefetched(run: _Run) -> Generator[tuple[Tensor, Conditions]]:
             yield batch
 
 
-def _step(run: _Run, voxels: Tensor, given: Conditions) -> None:
+def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
     recipe, fabric, device = run.recipe, run.fabric, run.fabric.device
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, run.step)
     given = given.to(device)
     clean = run.model.scale(voxels.to(device), given)
-    energies, filled = flow_loss(run.network, clean, given, _noise_at(recipe.seed, run.step))
+    draw = _noise_at(recipe.seed, run.step)
+    energies, filled = denoising_loss(run.network, clean, given, draw, recipe.masked, recipe.untold)
     loss = energies + filled
     run.loss = float(loss.detach())
     if not np.isfinite(run.loss):
@@ -298,14 +305,14 @@ def _noise_at(seed: int, step: int) -> torch.Generator:
 
 
 @torch.no_grad()
-def _average(run: _Run) -> None:
+def _average(run: Run) -> None:
     """Move the averaged weights; early on they follow faster, or they would remember the start."""
     decay = min(run.recipe.ema, (1 + run.step) / (10 + run.step))
     trained, averaged = run.network.module.parameters(), run.model.network.parameters()
     torch._foreach_lerp_(list(averaged), list(trained), 1 - decay)
 
 
-def _record(run: _Run, losses: dict[str, float]) -> None:
+def _record(run: Run, losses: dict[str, float]) -> None:
     """Append a line to metrics.jsonl, with the validation loss where it is due."""
     line: dict[str, Any] = {"step": run.step, **losses, "seconds": round(run.seconds, 2)}
     if run.step % run.recipe.validate_every == 0 or run.step == run.recipe.steps:
@@ -315,7 +322,7 @@ def _record(run: _Run, losses: dict[str, float]) -> None:
 
 
 @torch.no_grad()
-def _validate(run: _Run) -> float:
+def _validate(run: Run) -> float:
     """Loss of the averaged weights on the validation split, always with the same noise."""
     draw, device = _noise_at(run.recipe.seed, 2**31), run.fabric.device
     total = count = 0.0
@@ -323,45 +330,6 @@ def _validate(run: _Run) -> float:
         given = _conditions(run.validation, sample).to(device)
         clean = run.model.scale(torch.from_numpy(sample.voxels).to(device), given)
         # A block too small to be shared out has no loss of one stage: the mean of nothing is NaN.
-        losses = torch.stack(flow_loss(run.model.network, clean, given, draw)).nan_to_num()
+        losses = torch.stack(denoising_loss(run.model.network, clean, given, draw)).nan_to_num()
         total, count = total + float(losses.sum()) * len(sample), count + len(sample)
     return total / count
-
-
-def _save(run: _Run) -> None:
-    """Write the checkpoint, and beside it what resuming needs; the state last."""
-    run.model.notes.update(
-        step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
-        validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
-    )  # fmt: skip
-    save_model(run.model, run.out, card=model_card(run.out.name, run.model))
-    state = {
-        "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
-        "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),
-        "averaged": run.model.network.state_dict(),
-    }  # fmt: skip
-    with atomic_path(run.out / STATE) as path:
-        torch.save(state, path)
-
-
-def _restore(run: _Run) -> None:
-    try:
-        state = torch.load(run.out / STATE, map_location=run.fabric.device, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise RequestError(f"'{run.out / STATE}' is damaged ({error}); begin anew") from None
-    run.network.module.load_state_dict(state["network"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    run.model.network.load_state_dict(state["averaged"])
-    run.step, run.seconds = state["step"], state["seconds"]
-    run.validation_loss = state["validation_loss"]
-
-
-def _trim_log(out: Path, step: int) -> None:
-    """Drop the lines of steps after the checkpoint: they will be done again."""
-    path = out / "metrics.jsonl"
-    if not path.is_file():
-        return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    with atomic_path(path) as sibling:
-        sibling.write_text("".join(kept), "utf-8")

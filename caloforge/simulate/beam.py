@@ -69,8 +69,9 @@ class Primaries:
 class Beam:
     """What is shot: a particle by name, and ranges of energy (MeV), theta and phi (rad).
 
-    Energy is log-uniform, the angles are uniform; a range of two equal ends is one value. Raises
-    `RequestError` for an unknown particle and for ranges that are upside down or not physical.
+    Several particles, by commas, share the events evenly and at random. Energy is log-uniform, the
+    angles are uniform; a range of two equal ends is one value. Raises `RequestError` for an unknown
+    particle and for ranges that are upside down or not physical.
     """
 
     particle: str = "e-"
@@ -80,8 +81,9 @@ class Beam:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be shot."""
-        if self.particle not in PDG:
-            raise RequestError(f"unknown particle '{self.particle}'; known are {', '.join(PDG)}")
+        for name in self.particle.split(","):
+            if name not in PDG:
+                raise RequestError(f"unknown particle '{name}'; known are {', '.join(PDG)}")
         named = (("energy", self.energy, 1e3, "GeV"), ("theta", self.theta, 1.0, "rad"),
                  ("phi", self.phi, 1.0, "rad"))  # fmt: skip
         for name, ends, scale, unit in named:
@@ -102,15 +104,16 @@ class Beam:
     def primaries(self, seed: int, start: int, n: int) -> Primaries:
         """Primaries of the events start to start + n of a run; each from its own seed."""
         seeds = event_seeds(seed, start, n)
-        # Three uniform numbers in [0, 1) per event, from streams apart from the showers' own.
-        salt = np.array([1, 2, 3], dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03)
+        # Four uniform numbers in [0, 1) per event, from streams apart from the showers' own.
+        salt = np.array([1, 2, 3, 4], dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03)
         u = (_mix(seeds[:, None] ^ salt) >> np.uint64(11)).astype(np.float64) / 2.0**53
         (e0, e1), (t0, t1), (p0, p1) = self.energy, self.theta, self.phi
+        codes = np.array([PDG[name] for name in self.particle.split(",")], np.int32)
         return Primaries(
             energy=(e0 * (e1 / e0) ** u[:, 0]).astype(np.float32),
             theta=(t0 + (t1 - t0) * u[:, 1]).astype(np.float32),
             phi=(p0 + (p1 - p0) * u[:, 2]).astype(np.float32),
-            pdg=np.full(n, PDG[self.particle], np.int32),
+            pdg=codes[(u[:, 3] * len(codes)).astype(int)],
             seed=seeds,
         )
 

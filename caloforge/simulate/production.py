@@ -14,8 +14,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -81,6 +81,7 @@ def simulate(
     physics: str = "em0",
     dialect: str = "native",
     command: str = "",
+    on_events: Callable[[int], None] | None = None,
 ) -> Summary:
     """Simulate `n` showers in `detector` and write them to `path`.
 
@@ -88,7 +89,8 @@ def simulate(
     of two equal ends is one value. `engine` is ``geant4`` or ``parametric``, `physics` a key of
     `geant4.PHYSICS`, `dialect` one of `formats.DIALECTS`; `command` is kept in the provenance. The
     arrays in the file depend on none of `workers`, `resume` and `command`. An existing file is
-    replaced when the new one is whole.
+    replaced when the new one is whole. `on_events` is told how many events were finished, instead
+    of a bar that shows it.
 
     Raises `RequestError` for a request that cannot be met, among them leftovers of an unfinished
     run without `resume` and a resumption with other settings, and `WorkError` when a worker dies or
@@ -103,7 +105,7 @@ def simulate(
         return finished
     with claimed_folder(run.path.parent), _parts(run, resume) as parts:
         try:
-            new_events = _fill(run, parts, workers)
+            new_events = _fill(run, parts, workers, on_events)
             return _merge(run, parts, dialect, command, new_events, began)
         except KeyboardInterrupt:
             raise WorkError(
@@ -224,7 +226,7 @@ def _parts(run: _Run, resume: bool) -> Iterator[Parts]:
             raise
 
 
-def _fill(run: _Run, parts: Parts, workers: int) -> int:
+def _fill(run: _Run, parts: Parts, workers: int, on_events: Callable[[int], None] | None) -> int:
     """Simulate the missing chunks; returns the number of events in them."""
     job = Job(
         detector=run.detector.to_toml(), beam=asdict(run.beam), seed=run.seed, engine=run.engine,
@@ -232,7 +234,8 @@ def _fill(run: _Run, parts: Parts, workers: int) -> int:
     )  # fmt: skip
     chunks = [(start, parts.length(start)) for start in parts.starts if not parts.has(start)]
     before = parts.done()
-    with progress(f"simulating {run.detector.name}", run.n, "showers", before) as advance:
+    shown = progress(f"simulating {run.detector.name}", run.n, "showers", before)
+    with nullcontext(on_events) if on_events else shown as advance:
         for message in work(job, chunks, workers):
             if "ready" in message:
                 parts.describe(message["ready"])

@@ -10,10 +10,12 @@ import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
-from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Scaled, ShowerScale
+from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Scaled, ShowerScale, quantities
+from caloforge.learn.tokens import Patches
 from caloforge.showers.showers import Showers
 
 Toy = Callable[..., Showers]
+SKETCH = Patches((3, 4, 10), (3, 2, 5))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def batch(toy: Toy, small_detector: Detector) -> tuple[torch.Tensor, Conditions]
 @pytest.fixture(scope="module")
 def scale(batch: tuple[torch.Tensor, Conditions]) -> ShowerScale:
     torch.manual_seed(0)
-    scale = ShowerScale((3, 4, 10))
+    scale = ShowerScale(SKETCH)
     scale.fit(*batch, steps=200)
     return scale
 
@@ -43,7 +45,7 @@ def test_energy_closes_for_any_draw(
 ) -> None:
     _, given = batch
     torch.manual_seed(1)
-    drawn = Scaled(torch.randn(60, 3, 4, 10), torch.randn(60, 11))
+    drawn = Scaled(torch.randn(60, 3, 4, 10), torch.randn(60, quantities(SKETCH)))
     voxels = scale.inverse(drawn, given).double()
     layers = scale.layer_energies(drawn.energies, given).double()
     assert (voxels >= 0).all()

@@ -12,6 +12,7 @@ from caloforge.errors import RequestError, WorkError
 from caloforge.learn import train as loop
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.recipe import Recipe, load_recipe
+from caloforge.learn.run import STATE
 from caloforge.learn.train import learning_rate, train
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -48,7 +49,7 @@ def test_a_run_killed_in_its_first_checkpoint_begins_anew(recipe: Recipe, tmp_pa
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for out in (whole, cut):
         train(recipe, out)
-    (cut / loop.STATE).unlink()  # the model was written, the state, which comes last, was not
+    (cut / STATE).unlink()  # the model was written, the state, which comes last, was not
     train(recipe, cut, resume=True)
     assert losses(cut) == losses(whole)
 
@@ -93,8 +94,8 @@ def test_a_diverged_run_keeps_its_last_checkpoint(
     out = tmp_path / "run"
     train(recipe, out)
     before = load_model(out).network.state_dict()
-    sound = loop.flow_loss
-    monkeypatch.setattr(loop, "flow_loss", lambda *a: tuple(x * float("nan") for x in sound(*a)))
+    sound, bad = loop.denoising_loss, float("nan")
+    monkeypatch.setattr(loop, "denoising_loss", lambda *a: tuple(x * bad for x in sound(*a)))
     more = recipe.model_copy(update={"steps": 20})
     with pytest.raises(WorkError, match="diverged after step 12.*lower learning_rate and --resume"):
         train(more, out, resume=True)

@@ -1,10 +1,10 @@
-r"""A diffusion transformer for showers, trained by flow matching.
+r"""A diffusion transformer for showers: what is believed of a clean shower, given a noisy one.
 
-*Flow matching* (Lipman et al., arXiv:2210.02747): with data :math:`x_1`, Gaussian noise
-:math:`\epsilon` and a level :math:`t` from 0 (noise) to 1 (data),
-:math:`x_t = t x_1 + (1 - t) \epsilon`, and the field :math:`v = x_1 - \epsilon` is learned. The
-network predicts the data, and the loss is taken on the field (Li and He, arXiv:2511.13720): a patch
-has more voxels than the network is wide, and noise cannot pass through where a shower can.
+Noisy means :math:`x_t = t x_1 + (1 - t) \epsilon` with data :math:`x_1`, Gaussian noise
+:math:`\epsilon` and a level :math:`t` from 0 (noise) to 1 (data), as in flow matching (Lipman et
+al., arXiv:2210.02747); `caloforge.learn.models.process` says how DDPM and EDM fit in. The network
+predicts the data (Li and He, arXiv:2511.13720): a patch has more voxels than the network is wide,
+and noise cannot pass through where a shower can.
 
 *Bayes head.* Nine voxels of ten are empty, at one known value, and which of the far ones are filled
 is chance. The last layer therefore does not guess the clean value itself but what is believed of it
@@ -13,47 +13,59 @@ the posterior mean under the known noise, in closed form (`posterior`), so that 
 by its own noisy value and its surroundings only have to say what is likely. Energies have the same
 head with p = 1. At t = 1 the guess is the input, whatever the network says.
 
-*A level for each part.* The energies (total and layers) and each voxel token carry a level of
-their own. A shower is drawn in two stages by the same network: the energies with the voxels left at
-noise, then the voxels with the energies given. Both stages are trained together.
+*A level for each part.* The energies (total, layers, sketch) and each voxel token carry a level of
+their own. All voxel tokens at one level is diffusion, 0 and 1 only masked modelling, some at 1 and
+the rest between inpainting. What is at level 0 is not shown: noise says nothing. A shower is drawn
+in two stages by the same network: the energies with the voxels hidden, then the voxels with the
+energies given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import Scaled
-from caloforge.learn.tokens import Patches, fourier, positions
+from caloforge.learn.tokens import Patches, fourier, positions, rotary
 
-__all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "euler", "flow_loss", "heun",
-           "multistep", "posterior", "sample"]  # fmt: skip
+__all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of", "posterior"]
 
-CLOSEST = 0.05  # The field is x_1 - x_t over 1 - t; no closer to t = 1 than this.
-ENERGY_SHARE = 0.25  # Share of a batch that trains the first stage.
-ENERGY_STEPS = 8
 POSITION = 8
 HIDDEN = 16  # Channels of the neighbourhood of a voxel.
-
-Guess = Callable[[Tensor, Tensor], Tensor]
+SKETCH = (3, 2, 5)  # Largest coarse cell of the sketch, in cells (r, phi, z).
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Shape of the network: mesh and patch in cells (r, phi, z), width, depth and heads."""
+    """Shape of the network, and what the plain diffusion transformers do otherwise.
+
+    shape, patch, sketch: the mesh, a token and a coarse cell of the sketch in cells (r, phi, z);
+    process: see `caloforge.learn.models.process`; head: ``bayes``, or ``noise``: voxels by a linear
+    layer that guesses their noise; plain: voxels are drawn alone, without energies; detectors: 0,
+    or the detectors are told by a one-hot index of so many, without maps or physical positions, and
+    one that was not trained on is all zeros; positions: fixed sine-cosine, the same with rotary
+    attention, or learned.
+    """
 
     shape: tuple[int, int, int]
     patch: tuple[int, int, int]
+    sketch: tuple[int, int, int]
     width: int
     depth: int
     heads: int
+    process: Literal["flow", "edm", "ddpm"] = "flow"
+    head: Literal["bayes", "noise"] = "bayes"
+    plain: bool = False
+    detectors: int = 0
+    positions: Literal["fixed", "rotary", "learned"] = "fixed"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
@@ -73,6 +85,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "micro": dict(patch=(0, 0, 5), width=32, depth=2, heads=2),
         "tiny": dict(patch=(0, 0, 1), width=128, depth=4, heads=4),
+        "slides": dict(patch=(3, 4, 3), width=144, depth=4, heads=4),  # of recipes/slides.toml
         "small": dict(patch=(0, 0, 1), width=160, depth=6, heads=5),
         "base": dict(patch=(3, 4, 3), width=256, depth=8, heads=8),
         "large": dict(patch=(3, 4, 3), width=384, depth=12, heads=12),
@@ -80,12 +93,20 @@ SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def config_of(size: str, shape: tuple[int, int, int]) -> DiffusionConfig:
-    """Configuration of a named size on a mesh of `shape` cells."""
-    values = dict(SIZES[size])
+def config_of(size: str, shape: tuple[int, int, int], **other: Any) -> DiffusionConfig:
+    """Configuration of a named size on a mesh of `shape` cells; `other` fields beside it."""
+    values = dict(SIZES[size]) | other
     p_r, p_phi, p_z = values.pop("patch")
     patch = (p_r or shape[0], p_phi or shape[1], p_z or shape[2])
-    return DiffusionConfig(shape=shape, patch=patch, **values)
+    r, phi, z = (_divisor(n, most) for n, most in zip(shape, SKETCH, strict=True))
+    if z % patch[2]:
+        z = patch[2]  # a coarse cell holds whole patches
+    return DiffusionConfig(shape=shape, patch=patch, sketch=(r, phi, z), **values)
+
+
+def _divisor(n: int, most: int) -> int:
+    """Largest divisor of n that is at most `most`."""
+    return next(k for k in range(min(n, most), 0, -1) if n % k == 0)
 
 
 class DiffusionTransformer(nn.Module):
@@ -93,39 +114,56 @@ class DiffusionTransformer(nn.Module):
 
     feature_mean: Tensor
     feature_spread: Tensor
+    known: Tensor
     empty: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
         self.patches = Patches(config.shape, config.patch)
+        self.sketch = Patches(config.shape, config.sketch)
         d, cells, p_z = config.width, self.patches.cells, config.patch[2]
-        self.register_buffer("feature_mean", torch.zeros(len(FEATURE_NAMES)))
-        self.register_buffer("feature_spread", torch.ones(len(FEATURE_NAMES)))
+        across = self.sketch.grid[0] * self.sketch.grid[1]  # coarse cells of a block of layers
+        told = len(FEATURE_NAMES)
+        self.register_buffer("feature_mean", torch.zeros(told))
+        self.register_buffer("feature_spread", torch.ones(told))
+        if config.detectors:
+            told += config.detectors - len(DESCRIPTOR_NAMES)
+            self.register_buffer("known", torch.zeros(config.detectors, len(DESCRIPTOR_NAMES)))
         self.embed_voxels = nn.Linear(cells, d)
         self.embed_maps = nn.Linear(2 * cells, d)
         self.embed_layers = nn.Linear(p_z, d)
+        self.embed_hits = nn.Linear(p_z, d, bias=False)
+        self.embed_sketch = nn.Linear(across, d, bias=False)
         self.embed_total = nn.Linear(1, d)
-        self.embed_position = nn.Linear(6 * POSITION, d)
+        if config.positions == "learned":
+            self.place = nn.Parameter(0.02 * torch.randn(self.patches.tokens, d))
+        else:
+            self.embed_position = nn.Linear(6 * POSITION, d)
         self.embed_level = nn.Linear(2 * POSITION, d)
         self.condition = nn.Sequential(
-            nn.Linear(len(FEATURE_NAMES) + 4 * POSITION, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
+            nn.Linear(told + 4 * POSITION, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
         )
         self.modulation = nn.Linear(d, 6 * d)
         self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.last_modulation = nn.Linear(d, 2 * d)
         self.register_buffer("empty", torch.zeros(()))
-        self.head_voxels = nn.Linear(d, 3 * cells)
-        self.neighbours = Neighbours(5, HIDDEN, 3, d)
+        self.head_voxels = nn.Linear(d, (3 if config.head == "bayes" else 1) * cells)
+        if config.head == "bayes":
+            self.neighbours = Neighbours(5, HIDDEN, 3, d)
         self.head_layers = nn.Linear(d, 2 * p_z)
+        self.head_hits = nn.Linear(d, 2 * p_z)
+        self.head_sketch = nn.Linear(d, 2 * across)
         self.head_total = nn.Linear(d, 2)
         self._initialise()
 
     def _initialise(self) -> None:
         """Start as the identity: every gate and every head at zero (adaLN-Zero)."""
+        nn.init.zeros_(self.embed_hits.weight)
+        nn.init.zeros_(self.embed_sketch.weight)
         for layer in (self.modulation, self.last_modulation, self.head_voxels, self.head_layers,
-                      self.head_total):  # fmt: skip
+                      self.head_hits, self.head_sketch, self.head_total):  # fmt: skip
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         for block in self.blocks:
@@ -140,55 +178,111 @@ class DiffusionTransformer(nn.Module):
         self.feature_spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
         self.empty.copy_(voxels.min())
         filled = voxels[voxels > self.empty + 1e-3]
+        if self.config.detectors:
+            known = torch.unique(features[:, -len(DESCRIPTOR_NAMES) :], dim=0)
+            self.known[: len(known)] = known
+        if self.config.head == "noise":
+            return
         share = torch.tensor(len(filled) / voxels.numel())
         beliefs = torch.stack([share.logit(), filled.mean(), filled.std().log()])
         self.head_voxels.bias.copy_(beliefs.repeat_interleave(self.patches.cells))
 
     def forward(
-        self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
+        self,
+        noisy: Scaled,
+        level_voxels: Tensor,
+        level_energies: Tensor,
+        given: Conditions,
+        first: int | None = None,
     ) -> Scaled:
         """Predict the clean shower: the posterior mean of voxels and energies.
 
-        noisy: voxels (B, R, PHI, Z) and energies (B, 1 + Z); level_voxels (B, T) and level_energies
-        (B,) from 0 (noise) to 1 (clean).
+        noisy: voxels (B, R, PHI, Z) and energies (B, K); level_voxels (B, T) and
+        level_energies (B,) from 0 (noise) to 1 (clean). With `first`, only the energies of the
+        first so many showers (first, ...) and the voxels of the rest (B - first, ...).
         """
         x, c = self.trunk(noisy, level_voxels, level_energies, given)
-        return Scaled(
-            self.guess_voxels(x, c, noisy.voxels, level_voxels),
-            self.guess_energies(x, noisy.energies, level_energies),
-        )
+        to, after = (None, 0) if first is None else (first, first)
+        voxels = self.guess_voxels(x[after:], c[after:], noisy.voxels[after:], level_voxels[after:])
+        energies = noisy.energies[:to]
+        if len(energies):
+            energies = self.guess_energies(x[:to], energies, level_energies[:to])
+        return Scaled(voxels, energies)
 
     def trunk(
         self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, 1 + T, D), the total's first, and the condition (B, D); see `forward`."""
-        g_r, g_phi, g_z = self.patches.grid
-        b, tokens = len(noisy.voxels), self.patches.tokens
-        features = (given.features - self.feature_mean) / self.feature_spread  # (B, F)
+        features, active, pitch = self._told(given)
         levels = torch.stack([level_voxels.mean(1), level_energies], dim=1)  # (B, 2)
         code = fourier(levels, POSITION, 4.0, 0.1).flatten(1)  # (B, 4 P)
         c = self.condition(torch.cat([features, code], dim=1))  # (B, D)
 
-        slabs = noisy.energies[:, 1:].reshape(b, g_z, -1)  # (B, Gz, pz)
-        layers = self.embed_layers(slabs)[:, None, None].expand(-1, g_r, g_phi, -1, -1)
-        active = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
+        shown = self.patches.cut(noisy.voxels) * (level_voxels > 0)[..., None]
+        energies = noisy.energies * (level_energies > 0)[:, None]
         x = (
-            self.embed_voxels(self.patches.cut(noisy.voxels))
-            + self.embed_maps((active + 0.05).log())
-            + self.embed_position(positions(self.patches, given.pitch, POSITION))
+            self.embed_voxels(shown)
+            + self.embed_maps(active)
+            + self._placed(pitch)
             + self.embed_level(fourier(level_voxels, POSITION, 4.0, 0.1))
-            + layers.reshape(b, tokens, -1)
+            + self._slabs(energies)
         )  # (B, T, D)
-        total = self.embed_total(noisy.energies[:, :1])[:, None]  # (B, 1, D)
+        total = self.embed_total(energies[:, :1])[:, None]  # (B, 1, D)
         x = torch.cat([total, x], dim=1)  # (B, 1 + T, D)
 
-        modulation = self.modulation(c).reshape(b, 6, -1)
+        modulation = self.modulation(c).reshape(len(x), 6, -1)
+        angles = self._angles(pitch)
         for block in self.blocks:
-            x = block(x, modulation)
+            x = block(x, modulation, angles)
         return modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1)), c
+
+    def _placed(self, pitch: Tensor) -> Tensor:
+        """Where each token lies (B, T, D)."""
+        if self.config.positions == "learned":
+            return self.place.expand(len(pitch), -1, -1)
+        placed: Tensor = self.embed_position(positions(self.patches, pitch, POSITION))
+        return placed
+
+    def _angles(self, pitch: Tensor) -> Tensor | None:
+        """Angles (B, 1 + T, pairs) of rotary attention; the total lies at the origin."""
+        if self.config.positions != "rotary":
+            return None
+        pairs = self.config.width // self.config.heads // 2
+        return nn.functional.pad(rotary(self.patches, pitch, pairs), (0, 0, 1, 0))
+
+    def _told(self, given: Conditions) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, F), maps of active material (B, T, 2 cells) and pitch (B, 2) of showers.
+
+        Features that are not a number are not told: they stand at their mean.
+        """
+        features = ((given.features - self.feature_mean) / self.feature_spread).nan_to_num(0.0)
+        active = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
+        if not self.config.detectors:
+            return features, (active + 0.05).log(), given.pitch
+        table = given.features[:, None, -len(DESCRIPTOR_NAMES) :]
+        index = ((table - self.known).abs() < 1e-4).all(dim=-1).to(features.dtype)
+        features = torch.cat([features[:, : -len(DESCRIPTOR_NAMES)], index], dim=1)
+        return features, torch.zeros_like(active), torch.ones_like(given.pitch)
+
+    def _slabs(self, energies: Tensor) -> Tensor:
+        """What each token is told (B, T, D) of its layers and of the sketch at its depth."""
+        (g_r, g_phi, g_z), z = self.patches.grid, self.config.shape[2]
+        b, blocks = len(energies), self.sketch.grid[2]
+        layers = self.embed_layers(energies[:, 1 : 1 + z].reshape(b, g_z, -1))  # (B, Gz, D)
+        hits = self.embed_hits(energies[:, 1 + z : 1 + 2 * z].reshape(b, g_z, -1))
+        sketch = energies[:, 1 + 2 * z :].reshape(b, -1, blocks).transpose(1, 2)  # (B, Sz, Sr Sphi)
+        slab: Tensor = (
+            layers + hits + self.embed_sketch(sketch).repeat_interleave(g_z // blocks, dim=1)
+        )
+        return slab[:, None, None].expand(-1, g_r, g_phi, -1, -1).reshape(b, g_r * g_phi * g_z, -1)
 
     def guess_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         """Posterior mean of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T)."""
+        if self.config.head == "noise":
+            noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
+            t = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
+            clean: Tensor = (noisy - (1 - t) * noise) / t.clamp(min=1e-3)
+            return clean
         belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
         maps = torch.stack([self.patches.join(part) for part in belief], dim=1)  # (B, 3, R, PHI, Z)
         everywhere = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
@@ -197,12 +291,18 @@ class DiffusionTransformer(nn.Module):
         return posterior(noisy, everywhere, mean, log_spread, logit, self.empty)
 
     def guess_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        """Posterior mean of the energies (B, 1 + Z) from `trunk`; noisy likewise, level (B,)."""
-        b, (g_r, g_phi, g_z) = len(x), self.patches.grid
+        """Posterior mean of the energies (B, K) from `trunk`; noisy likewise, level (B,)."""
+        b, (g_r, g_phi, g_z), blocks = len(x), self.patches.grid, self.sketch.grid[2]
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
-        layers = self.head_layers(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
-        both = torch.cat([self.head_total(x[:, 0])[..., None], layers], dim=2).float()
-        return posterior(noisy, level[:, None], both[:, 0], both[:, 1])
+        layers, hits = (
+            head(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
+            for head in (self.head_layers, self.head_hits)
+        )
+        block = slab.reshape(b, blocks, g_z // blocks, -1).mean(dim=2)  # (B, Sz, D)
+        sketch = self.head_sketch(block).reshape(b, blocks, 2, -1).permute(0, 2, 3, 1)
+        total = self.head_total(x[:, 0])[..., None]  # (B, 2, 1)
+        beliefs = torch.cat([total, layers, hits, sketch.reshape(b, 2, -1)], dim=2).float()
+        return posterior(noisy, level[:, None], beliefs[:, 0], beliefs[:, 1])
 
 
 def posterior(
@@ -230,108 +330,3 @@ def posterior(
         + (noise / marginal).log()
     ) / 2
     return torch.lerp(empty.expand_as(filled), filled, torch.sigmoid(logit + evidence))
-
-
-def flow_loss(
-    network: DiffusionTransformer, clean: Scaled, given: Conditions, draw: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Flow-matching loss of both stages for B showers: (energies, voxels), both ().
-
-    The first `ENERGY_SHARE` of the batch trains the energies with the voxels at noise; the rest
-    trains the voxels with the energies given.
-    """
-    b, device = len(clean.energies), clean.energies.device
-    first = torch.arange(b, device=device) < round(b * ENERGY_SHARE)
-    t = torch.sigmoid(_normal(draw, (b,), device) - 0.4)  # logit-normal, arXiv:2403.03206
-    level_e = torch.where(first, t, torch.ones_like(t))
-    level_v = torch.where(first, torch.zeros_like(t), t)
-    noise = Scaled(_normal(draw, clean.voxels.shape, device),
-                   _normal(draw, clean.energies.shape, device))  # fmt: skip
-    noisy = Scaled(
-        torch.lerp(noise.voxels, clean.voxels, level_v[:, None, None, None]),
-        torch.lerp(noise.energies, clean.energies, level_e[:, None]),
-    )
-    tokens = level_v[:, None].expand(-1, network.patches.tokens)
-    guess = network(noisy, tokens, level_e, given)
-    weight = (1 - t).clamp(min=CLOSEST) ** -2
-    voxels = (guess.voxels - clean.voxels).square().mean(dim=(1, 2, 3)) * weight
-    energies = (guess.energies - clean.energies).square().mean(dim=1) * weight
-    return energies[first].mean(), voxels[~first].mean()
-
-
-def _normal(draw: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.randn(shape, generator=draw).to(device, non_blocking=True)
-
-
-def euler(guess: Guess, x: Tensor, levels: Tensor) -> Tensor:
-    """From x (...) at the first of the levels (K + 1,) to the last by Euler's method, K calls.
-
-    `guess` gives the posterior mean x_1 of x at a level; the field is (x_1 - x)/(1 - t).
-    """
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
-        x = torch.lerp(x, guess(x, t), (s - t) / (1 - t))
-    return x
-
-
-def heun(guess: Guess, x: Tensor, levels: Tensor) -> Tensor:
-    """From x (...) at the first of the levels (K + 1,) to the last by Heun's method, 2K - 1 calls.
-
-    The last step is Euler's, for at t = 1 the field is singular.
-    """
-    for t, s in zip(levels[:-2], levels[1:-1], strict=True):
-        slope = (guess(x, t) - x) / (1 - t)
-        ahead = x + (s - t) * slope
-        x = x + (s - t) * (slope + (guess(ahead, s) - ahead) / (1 - s)) / 2
-    return euler(guess, x, levels[-2:])
-
-
-def multistep(guess: Guess, x: Tensor, levels: Tensor) -> Tensor:
-    r"""From x (...) at the first of the levels (K + 1,) to the last, of second order in K calls.
-
-    An exponential integrator in the manner of DPM-Solver++ (Lu et al., arXiv:2211.01095): the
-    guess is continued linearly in t from the last two, :math:`a + b (\tau - t)`, and
-    :math:`d(x/(1 - t))/dt = x_1/(1 - t)^2` is solved exactly. The last step is Euler's: continued
-    to t = 1, a guess between empty and filled would run past both.
-    """
-    before: tuple[Tensor, Tensor] | None = None
-    for t, s in zip(levels[:-2], levels[1:-1], strict=True):
-        a = guess(x, t)
-        b = torch.zeros_like(a) if before is None else (a - before[1]) / (t - before[0])
-        share = (1 - s) / (1 - t)
-        bend = (s - t) + (1 - s) * share.clamp(min=1e-12).log()
-        x, before = share * x + (1 - share) * a + bend * b, (t, a)
-    return euler(guess, x, levels[-2:])
-
-
-SAMPLERS: Mapping[str, Callable[[Guess, Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"euler": euler, "heun": heun, "multistep": multistep}
-)
-
-
-def sample(
-    network: DiffusionTransformer, noise: Scaled, given: Conditions, steps: int, sampler: str
-) -> Scaled:
-    """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
-
-    The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
-    for a smooth guess. That of a voxel turns sharply from empty to filled and is not continued.
-    """
-
-    def levels(count: int) -> Tensor:
-        return torch.linspace(0.0, 1.0, count + 1, device=noise.voxels.device)
-
-    b, tokens = given.showers, network.patches.tokens
-
-    def guess_energies(x: Tensor, t: Tensor) -> Tensor:
-        now = t.expand(b)
-        hidden, _ = network.trunk(Scaled(noise.voxels, x), t.new_zeros(b, tokens), now, given)
-        return network.guess_energies(hidden, x, now)
-
-    energies = multistep(guess_energies, noise.energies, levels(ENERGY_STEPS))
-
-    def guess_voxels(x: Tensor, t: Tensor) -> Tensor:
-        now = t.expand(b, tokens)
-        hidden, c = network.trunk(Scaled(x, energies), now, t.new_ones(b), given)
-        return network.guess_voxels(hidden, c, x, now)
-
-    return Scaled(SAMPLERS[sampler](guess_voxels, noise.voxels, levels(steps)), energies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -20,9 +21,12 @@ from caloforge.learn.checkpoint import Model, save_model
 from caloforge.showers.formats import write_showers
 from caloforge.showers.showers import Showers
 
-VERBS = (
-    "detectors", "simulate", "convert", "train", "generate", "validate", "timing", "quickstart",
-)  # fmt: skip
+MODULES = {
+    "caloforge.cli.showers": ("detectors", "simulate", "campaign", "convert"),
+    "caloforge.cli.models": ("train", "generate"),
+    "caloforge.cli.judging": ("validate", "timing", "quickstart"),
+}
+VERBS = tuple(verb for verbs in MODULES.values() for verb in verbs)
 
 
 def run(*arguments: object) -> int:
@@ -50,6 +54,12 @@ def test_every_verb_explains_itself_with_an_example(
 ) -> None:
     assert run(verb, "--help") == 0
     assert "Example: caloforge" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_of_verbs_holds_its_verbs(module: str) -> None:
+    found = importlib.import_module(module)
+    assert all(callable(getattr(found, verb)) for verb in MODULES[module])
 
 
 def test_detectors_in_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +116,9 @@ REQUESTS = {
     "range upside down": ("simulate good.toml out.h5 -n 2 --energy 100:1", "upside down"),
     "no number": ("simulate good.toml out.h5 -n 2 --energy many", "neither a number nor a range"),
     "particle": ("simulate good.toml out.h5 -n 2 --particle k0", "unknown particle 'k0'"),
+    "one of the particles": (
+        "simulate good.toml out.h5 -n 2 --particle e-,k0", "unknown particle 'k0'"),
+    "campaign": ("campaign none.toml --out out", "there is no campaign 'none.toml'"),
     "no events": ("simulate good.toml out.h5 -n 0", "at least 1"),
     "missing file": ("validate nowhere.h5 lemurs.h5 --out out", "there is no file 'nowhere.h5'"),
     "truncated": ("validate cut.h5 lemurs.h5 --out out", "truncated"),

@@ -1,0 +1,89 @@
+"""The optimiser: Muon for the matrices of the blocks, AdamW for everything else.
+
+Muon (K. Jordan et al. 2024, kellerjordan.github.io/posts/muon; scaled up in arXiv:2502.16982) keeps
+a momentum like SGD and replaces it by the nearest orthogonal matrix before each step, so that every
+direction of a weight matrix learns at the same pace. The update is scaled to the size of AdamW's,
+and one learning rate serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from caloforge.learn.blocks import Block
+
+__all__ = ["Muon", "orthogonal"]
+
+MOMENTUM = 0.95
+BETAS = (0.9, 0.98)
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration; slope at zero as steep as it goes
+
+
+def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
+    """Bring the singular values of matrices (..., M, N) near one, by Newton-Schulz iteration."""
+    a, b, c = COEFFICIENTS
+    tall = x.shape[-2] > x.shape[-1]
+    y: Tensor = x.mT if tall else x
+    y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = y @ y.mT
+        y = a * y + (b * gram + c * gram @ gram) @ y
+    return y.mT if tall else y
+
+
+class Muon(Optimizer):
+    """Steps the weights of a network; see the module."""
+
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
+        matrices: list[Tensor] = []
+        for block in network.modules():
+            if isinstance(block, Block):
+                matrices += [p for p in block.parameters() if p.ndim == 2 and p is not block.table]
+        chosen = {id(p) for p in matrices}
+        others = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in matrices if p.requires_grad], "muon": True},
+            {"params": others, "muon": False},
+        ]
+        super().__init__(
+            [group for group in groups if group["params"]],
+            dict(lr=lr, weight_decay=weight_decay, step=0),
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            group["step"] += 1
+            parameters = [p for p in group["params"] if p.grad is not None]
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            move = self._muon if group["muon"] else self._adam
+            for p in parameters:
+                move(p, group["lr"], group["step"])
+
+    def _muon(self, p: Tensor, lr: float, _: int) -> None:
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        momentum: Tensor = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
+        ahead = torch.lerp(p.grad, momentum, MOMENTUM)  # type: ignore[arg-type]
+        # Queries, keys and values are three matrices stored as one.
+        parts = p.shape[0] // p.shape[1] if p.shape[0] == 3 * p.shape[1] else 1
+        m, n = p.shape[0] // parts, p.shape[1]
+        update = orthogonal(ahead.reshape(parts, m, n)).reshape(p.shape)
+        p.sub_(update, alpha=lr * 0.2 * max(m, n) ** 0.5)
+
+    def _adam(self, p: Tensor, lr: float, step: int) -> None:
+        state = self.state[p]
+        if not state:
+            state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+        assert p.grad is not None
+        mean = state["mean"].lerp_(p.grad, 1 - BETAS[0])
+        square = state["square"].lerp_(p.grad.square(), 1 - BETAS[1])
+        spread = (square / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
+        p.addcdiv_(mean, spread, value=-lr / (1 - BETAS[0] ** step))

@@ -1,0 +1,49 @@
+"""How well a training run uses the machine: floating point operations done, of those possible.
+
+Model-flop utilisation (arXiv:2204.02311, appendix B) counts what the mathematics of a step needs
+and divides by what the machine does in a large matrix product, measured here rather than read from
+a data sheet, with the same threads and precision.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from caloforge.learn.condition import Conditions
+from caloforge.learn.models.diffusion import DiffusionTransformer
+from caloforge.learn.models.process import denoising_loss
+from caloforge.learn.preprocess import Scaled
+
+__all__ = ["flop_per_shower", "peak_flops"]
+
+
+def flop_per_shower(network: DiffusionTransformer, clean: Scaled, given: Conditions) -> float:
+    """Floating point operations of one shower, forward and backward, from a batch (B, ...)."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for p in network.parameters():
+        p.requires_grad_(True)
+    with FlopCounterMode(display=False) as counter:
+        draw = torch.Generator().manual_seed(0)
+        torch.stack(denoising_loss(network, clean, given, draw)).sum().backward()  # type: ignore[no-untyped-call]
+    for p in network.parameters():
+        p.grad = None
+        p.requires_grad_(any(p is q for q in trained))
+    return float(counter.get_total_flops()) / len(clean.energies)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Floating point operations a second of a large matrix product on `device`, the best of 5."""
+    n = 8192 if device.type == "cuda" else 1536
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        b = a @ a
+        float(b[0, 0])  # waits for the device
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best

@@ -1,0 +1,21 @@
+"""Noise: a shower's own, whatever stands beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
+from caloforge.learn.noise import Noise
+
+
+def test_a_showers_noise_is_its_own() -> None:
+    network = DiffusionTransformer(config_of("micro", (3, 4, 10)))
+    seeds = np.array([5, 2**63 + 1, 7], np.uint64)
+    together, alone = (Noise(s, torch.device("cpu")) for s in (seeds, seeds[1:2]))
+    one, two = together.start(network), alone.start(network)
+    assert torch.equal(one.voxels[1:2], two.voxels) and torch.equal(one.energies[1:2], two.energies)
+    more, fresh = together.fresh(one.voxels), alone.fresh(two.voxels)
+    assert torch.equal(more[1:2], fresh)
+    assert not torch.equal(more[1], one.voxels[1]) and not torch.equal(more[0], more[1])
+    assert abs(float(one.voxels.mean())) < 0.2 and 0.8 < float(one.voxels.std()) < 1.2
