@@ -1,6 +1,6 @@
 """The ablations of docs/foundation.md: one choice changed at a time, at equal data and steps.
 
-    python recipes/ablate.py --out runs/ablation [--steps 400] [-n 300] [--only NAME ...]
+    python recipes/ablate.py --out runs/ablation [--steps 300] [-n 300] [--only NAME ...]
 
 Trains each variant of `BASE`, generates the primaries of the reference and of detectors that were
 never trained on, and prints one row: how well the feature classifier tells it from Geant4, what
@@ -32,13 +32,13 @@ BASE: dict[str, Any] = dict(
 )  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
-    "no sketch": {},
     "plain voxels": dict(plain=True),
-    "edm": dict(process="edm"),
-    "ddpm-400": dict(process="ddpm"),
+    "no sketch": {},
     "one-hot": dict(geometry="onehot"),
     "masked 25 %": dict(masked=0.25),
     "masked 50 %": dict(masked=0.5),
+    "edm": dict(process="edm"),
+    "ddpm-400": dict(process="ddpm"),
     "rotary": dict(positions="rotary"),
     "learned positions": dict(positions="learned"),
     "slides": dict(size="slides", process="ddpm", head="noise", plain=True, geometry="onehot",
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=Path("caloforge/reference/par04-siw.h5"))
     parser.add_argument("--unseen", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("-n", type=int, default=300)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
     asked = parser.parse_args()
@@ -89,7 +89,7 @@ def unseen(model: Path, files: list[Path]) -> dict[str, float]:
     errors = []
     for path in files:
         made = model / f"unseen-{path.name}"
-        generate_file(model, made, like=path, steps=4, extrapolate=True)
+        generate_file(model, made, like=path, steps=8, sampler="heun", extrapolate=True)
         with closing(read_showers(path)) as ref, closing(read_showers(made)) as generated:
             ours, theirs = (_moments(s.read(0, len(s))) for s in (generated, ref))
         errors.append(np.abs(ours / theirs - 1))

@@ -25,7 +25,7 @@ HOMOGENEOUS = 0.25
 
 
 def random_detector(seed: int, number: int, shape: tuple[int, int, int] = (9, 16, 45)) -> Detector:
-    """Draw detector `number` of the family `seed`, with a mesh of `shape` cells (r, phi, z)."""
+    """Draw detector `number` of the family `seed`, in mm, with a mesh of `shape` cells."""
     rng = np.random.default_rng([seed, number])
 
     def between(low: float, high: float, digits: int = 3) -> float:
