@@ -24,7 +24,7 @@ from caloforge.simulate.production import Summary, simulate
 __all__ = ["quickstart", "shipped_reference"]
 
 DETECTOR = "par04-siw"
-MODEL = "small"
+MODEL = "base"
 WORKERS = 2
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.evaluate.validation import validate
-from caloforge.generate import STEPS, generate_file
+from caloforge.generate import generate_file
 from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import load_model, save_model
 from caloforge.showers.formats import open_showers
@@ -26,7 +26,7 @@ WEIGHTS = Path(__file__).parents[1] / "caloforge" / "weights"
 
 
 def judge(
-    model: Path, name: str, geant4: list[Path], steps: int, out: Path
+    model: Path, name: str, geant4: list[Path], steps: int | None, out: Path
 ) -> tuple[dict[str, Any], float]:
     """Validate a model against Geant4 showers (and a floor); returns the record, ms per shower."""
     made = out / f"{name}.h5"
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--remark", action="append", default=[])
     parser.add_argument("reference", nargs="+", help="DETECTOR=GEANT4.h5[,FLOOR.h5]")
     asked = parser.parse_args()
@@ -59,7 +59,9 @@ def main() -> None:
             record, speed = judge(
                 target, detector, [Path(p) for p in path.split(",")], asked.steps, Path(folder)
             )
-            title = f"{detector}, {record['files'][0]['showers']} showers, {asked.steps} steps"
+            title = f"{detector}, {record['files'][0]['showers']} showers"
+            if asked.steps:
+                title += f", {asked.steps} steps"
             records[title] = record
             speeds.append(f"{speed:.0f} ms a shower in {detector}")
     model.notes["speed"] = f"{', '.join(speeds)} ({platform.machine()}, batches of 64)"

@@ -95,7 +95,7 @@ def timing(
 ) -> None:
     """Measure how long a model takes per shower, as the CaloChallenge does: batches 1, 100, 10000.
 
-    Example: caloforge timing small timing.json --batch 1 --batch 100
+    Example: caloforge timing base timing.json --batch 1 --batch 100
     """
     from caloforge.detector.detector import load_detector
     from caloforge.evaluate.timing import BATCHES, time_into

@@ -83,7 +83,7 @@ def generate(
 ) -> None:
     """Generate showers with a trained model.
 
-    Example: caloforge generate small showers.h5 --detector par04-siw -n 1000 --energy 1:100
+    Example: caloforge generate base showers.h5 --detector par04-siw -n 1000 --energy 1:100
     """
     from caloforge.generate import generate_file
     from caloforge.simulate.beam import beam_of

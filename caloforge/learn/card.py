@@ -7,6 +7,7 @@ uncertainty and the Geant4-against-Geant4 floor; a card without one says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from caloforge.learn.checkpoint import Model
@@ -110,13 +111,19 @@ def _trust(trust: Mapping[str, Any]) -> list[str]:
     ]
 
 
+# Drawn by one busy core or one card, with its share of the rest: to be read as an estimate.
+WATTS: Mapping[str, float] = MappingProxyType({"cpu": 10.0, "cuda": 500.0})
+
+
 def _cost(notes: Mapping[str, Any], model: Model) -> str:
     parameters = sum(p.numel() for p in model.network.parameters())
+    device, hours = str(notes.get("device", "cpu")), notes.get("seconds", 0) / 3600
+    watts = WATTS.get(device.partition(":")[0], 10.0) * notes.get("threads", 1)
     return (
-        f"{parameters / 1e6:.2f} million parameters. Trained for "
-        f"{notes.get('seconds', 0) / 3600:.2f} hours on {notes.get('device', 'cpu')} with torch "
-        f"{notes.get('torch', '?')}, caloforge {notes.get('caloforge', '?')}."
-        + (f" Generation: {notes['speed']}." if "speed" in notes else "")
+        f"{parameters / 1e6:.2f} million parameters. Trained for {hours:.2f} hours on {device} "
+        f"({notes.get('threads', 1)} threads) with torch {notes.get('torch', '?')}, caloforge "
+        f"{notes.get('caloforge', '?')}: about {hours * watts / 1000:.2g} kWh, estimated at "
+        f"{watts:g} W." + (f" Generation: {notes['speed']}." if "speed" in notes else "")
     )
 
 

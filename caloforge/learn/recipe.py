@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import glob
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloforge.errors import RequestError
 
 __all__ = ["Recipe", "load_recipe"]
 
+# What follows from the size, for the default mesh: about 20 tokens a parameter (arXiv:2203.15556)
+# in all, larger batches for larger networks, and a learning rate that falls with the root of the
+# width.
+DIAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "micro": dict(batch=64, steps=6000, learning_rate=5e-3),
+        "tiny": dict(batch=64, steps=7500, learning_rate=4.5e-3),
+        "slides": dict(batch=64, steps=2500, learning_rate=4e-3),
+        "small": dict(batch=64, steps=15_000, learning_rate=4e-3),
+        "base": dict(batch=128, steps=7000, learning_rate=3e-3),
+        "large": dict(batch=256, steps=10_000, learning_rate=2.5e-3),
+    }
+)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -24,9 +38,10 @@ class Recipe(BaseModel):
     the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`; start:
     a shipped model or a checkpoint folder whose weights to begin from; masked: share of the showers
     of which some tokens are seen clean and the others have to be found (masked modelling); untold:
-    share of the showers whose conditions are withheld (for guidance); steps, batch, warmup:
-    optimiser steps, showers a step, steps of linear warm-up; decay: share of the steps, at the end,
-    in which the learning rate falls to zero; learning_rate, weight_decay: of the optimiser; ema:
+    share of the showers whose conditions are withheld (for guidance); steps, batch, learning_rate:
+    optimiser steps, showers a step, rate of the optimiser (the size decides them where they are not
+    given); warmup: steps of linear warm-up; decay: share of the steps, at the end,
+    in which the learning rate falls to zero; weight_decay: of the optimiser; ema:
     decay of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit
     of the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
     CPU); validate_every: steps between validation losses; checkpoint_minutes: minutes between
@@ -47,8 +62,8 @@ class Recipe(BaseModel):
     masked: float = Field(default=0.0, ge=0, le=1)
     untold: float = Field(default=0.0, ge=0, lt=1)
     steps: int = Field(ge=1)
-    batch: int = Field(default=64, ge=2)
-    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0, le=10)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=200, ge=0)
     decay: float = Field(default=0.3, ge=0, le=1)
@@ -59,6 +74,14 @@ class Recipe(BaseModel):
     validate_every: int = Field(default=500, ge=1)
     checkpoint_minutes: Positive = 3.0
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dial(cls, values: Any) -> Any:
+        """Let the size decide what is not given."""
+        if not isinstance(values, dict):
+            return values
+        return dict(DIAL.get(str(values.get("size", "tiny")), {})) | values
 
     def files(self) -> list[Path]:
         """Return the data files; raises `RequestError` for a pattern that matches none."""

@@ -63,6 +63,7 @@ def save(run: Run) -> None:
     run.model.notes.update(
         step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
         validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
+        threads=torch.get_num_threads(),
     )  # fmt: skip
     save_model(run.model, run.out, card=model_card(run.out.name, run.model))
     state = {
