@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.tokens import Patches
 
-__all__ = ["CUT_MEV", "ConditionalScale", "Scaled", "ShowerScale", "quantities"]
+__all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "quantities"]
 
 CUT_MEV = 5e-4
 EMPTY = -2.0
+LARGEST = 4.0  # Spreads of the sketch.
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 
 
@@ -45,6 +46,16 @@ class Scaled(NamedTuple):
 
     voxels: Tensor
     energies: Tensor
+
+
+class Drawn(NamedTuple):
+    """A batch as it is drawn: voxels (B, R, PHI, Z) if they are filled and energies (B, K) as in
+    `Scaled`, and whether voxels are filled: a number that grows with the odds (B, R, PHI, Z).
+    """
+
+    voxels: Tensor
+    energies: Tensor
+    odds: Tensor
 
 
 def quantities(sketch: Patches) -> int:
@@ -140,32 +151,59 @@ class ShowerScale(nn.Module):
     def forward(self, voxels: Tensor, conditions: Conditions) -> Scaled:
         """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty."""
         white = self.energies(self._raw_energies(voxels, conditions), conditions.features)
+        # A deposit where none was expected is dozens of spreads away; the sketch only guides.
+        exact = 1 + 2 * self.sketch.shape[2]
+        white = torch.cat([white[:, :exact], white[:, exact:].clamp(-LARGEST, LARGEST)], dim=1)
         return Scaled((_levels(voxels) - self.voxel_mean) / self.voxel_spread, white)
 
-    def inverse(self, scaled: Scaled, conditions: Conditions, plain: bool = False) -> Tensor:
-        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total.
+    def inverse(self, drawn: Scaled | Drawn, conditions: Conditions, plain: bool = False) -> Tensor:
+        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total, and each
+        layer has its hits.
 
         `plain`: the voxels stand for themselves, and the energies count for nothing.
         """
-        levels = scaled.voxels * self.voxel_spread + self.voxel_mean
-        filled = levels > EMPTY / 2
+        levels = drawn.voxels * self.voxel_spread + self.voxel_mean
         if plain:
-            return torch.where(filled, levels.clamp(0.0, 18.0).exp() * CUT_MEV, 0.0)
-        layers = self.layer_energies(scaled.energies, conditions)
-        # A layer that has energy but no filled voxel gives it to its likeliest one.
-        best = levels.amax(dim=(1, 2), keepdim=True)
-        filled = filled | ((levels == best) & (layers > CUT_MEV)[:, None, None, :])
+            return torch.where(levels > EMPTY / 2, levels.clamp(0.0, 18.0).exp() * CUT_MEV, 0.0)
+        odds = drawn.odds if isinstance(drawn, Drawn) else drawn.voxels - EMPTY / 2
+        filled = self._filled(odds, self.hits(drawn.energies, conditions))
+        layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
         weights = torch.where(filled, levels.clamp(0.0, 18.0).exp(), torch.zeros_like(levels))
         total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
         return weights * (layers[:, None, None, :] / total)
 
-    def layer_energies(self, white: Tensor, conditions: Conditions) -> Tensor:
-        """Energy (B, Z) in MeV of each layer from whitened energies (B, K)."""
+    @staticmethod
+    def _filled(odds: Tensor, hits: Tensor) -> Tensor:
+        """Which voxels (B, R, PHI, Z) are filled: those with odds above 0, but of each layer no
+        more than it has hits (B, Z), the best.
+        """
+        ranked = odds.flatten(1, 2).sort(dim=1, descending=True).values  # (B, R PHI, Z)
+        count = hits.round().long().clamp(max=ranked.shape[1])
+        lowest = ranked.gather(1, (count - 1).clamp(min=0)[:, None])  # (B, 1, Z)
+        filled = (odds > 0) & (odds >= lowest[:, :, None]) & (count > 0)[:, None, None]
+        # A shower leaves something somewhere.
+        best = odds == odds.amax(dim=(1, 2, 3), keepdim=True)
+        return filled | (best & ~filled.any(dim=3).any(dim=2).any(dim=1)[:, None, None, None])
+
+    def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
+        """Number of hits (B, Z) of each layer, not rounded, from whitened energies (B, K)."""
+        z = self.sketch.shape[2]
+        raw = self.energies.inverse(white, conditions.features)[:, 1 + z : 1 + 2 * z]
+        return raw.clamp(max=20.0).expm1().clamp(min=0.0)
+
+    def layer_energies(
+        self, white: Tensor, conditions: Conditions, filled: Tensor | None = None
+    ) -> Tensor:
+        """Energy (B, Z) in MeV of each layer from whitened energies (B, K); all of it in the layers
+        of `filled` (B, Z).
+        """
         raw = self.energies.inverse(white, conditions.features).clamp(-30.0, 1.0)
         raw = raw[:, : 1 + self.sketch.shape[2]]
         offset = _offset(conditions)[:, None]
         mev = (raw.exp() * conditions.energy[:, None] - offset).clamp(min=0.0)
         total, layers = mev[:, :1], mev[:, 1:]
+        if filled is not None:
+            layers = torch.where(filled, layers.clamp(min=CUT_MEV), 0.0)
         return layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
 
     def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
-from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Scaled, ShowerScale, quantities
+from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, ShowerScale, quantities
 from caloforge.learn.tokens import Patches
 from caloforge.showers.showers import Showers
 
@@ -45,13 +45,27 @@ def test_energy_closes_for_any_draw(
 ) -> None:
     _, given = batch
     torch.manual_seed(1)
-    drawn = Scaled(torch.randn(60, 3, 4, 10), torch.randn(60, quantities(SKETCH)))
+    voxels, odds = torch.randn(60, 3, 4, 10), torch.randn(60, 3, 4, 10)
+    drawn = Drawn(voxels, torch.randn(60, quantities(SKETCH)), odds)
     voxels = scale.inverse(drawn, given).double()
-    layers = scale.layer_energies(drawn.energies, given).double()
     assert (voxels >= 0).all()
-    assert torch.allclose(voxels.sum((1, 2, 3)), layers.sum(1), rtol=1e-5)
-    visible = layers > CUT_MEV
-    assert torch.allclose(voxels.sum((1, 2))[visible], layers[visible], rtol=1e-5)
+    total = scale.layer_energies(drawn.energies, given).double().sum(1)
+    assert torch.allclose(voxels.sum((1, 2, 3)), total, rtol=1e-5)
+    filled = (voxels > 0).any(dim=2).any(dim=1)
+    layers = scale.layer_energies(drawn.energies, given, filled).double()
+    assert torch.allclose(voxels.sum((1, 2)), layers, rtol=1e-5)
+
+
+def test_a_shower_without_a_likely_voxel_still_has_its_energy(
+    scale: ShowerScale, batch: tuple[torch.Tensor, Conditions]
+) -> None:
+    _, given = batch
+    nothing = torch.full((60, 3, 4, 10), -3.0)
+    drawn = Drawn(nothing, torch.zeros(60, quantities(SKETCH)), nothing + torch.rand(60, 3, 4, 10))
+    voxels = scale.inverse(drawn, given)
+    assert ((voxels > 0).sum((1, 2, 3)) == 1).all()
+    total = scale.layer_energies(drawn.energies, given).sum(1)
+    assert torch.allclose(voxels.sum((1, 2, 3)), total, rtol=1e-5)
 
 
 def test_what_is_below_the_cut_is_empty(

@@ -278,14 +278,23 @@ class DiffusionTransformer(nn.Module):
 
     def guess_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         """Posterior mean of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T)."""
+        filled, odds = self.believe(x, c, noisy, level)
+        if odds is None:
+            return filled
+        return torch.lerp(self.empty.expand_as(filled), filled, torch.sigmoid(odds))
+
+    def believe(
+        self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is believed of voxels (B, R, PHI, Z): their mean if filled, and the logarithm of the
+        odds that they are (None for a head that knows no empty ones); arguments as `guess_voxels`.
+        """
+        everywhere = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
         if self.config.head == "noise":
             noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
-            t = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
-            clean: Tensor = (noisy - (1 - t) * noise) / t.clamp(min=1e-3)
-            return clean
+            return (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3), None
         belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
         maps = torch.stack([self.patches.join(part) for part in belief], dim=1)  # (B, 3, R, PHI, Z)
-        everywhere = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
         seen = torch.cat([maps, torch.stack([noisy, everywhere], dim=1)], dim=1)
         logit, mean, log_spread = (maps + self.neighbours(seen, c)).float().unbind(1)
         return posterior(noisy, everywhere, mean, log_spread, logit, self.empty)
@@ -302,7 +311,7 @@ class DiffusionTransformer(nn.Module):
         sketch = self.head_sketch(block).reshape(b, blocks, 2, -1).permute(0, 2, 3, 1)
         total = self.head_total(x[:, 0])[..., None]  # (B, 2, 1)
         beliefs = torch.cat([total, layers, hits, sketch.reshape(b, 2, -1)], dim=2).float()
-        return posterior(noisy, level[:, None], beliefs[:, 0], beliefs[:, 1])
+        return posterior(noisy, level[:, None], beliefs[:, 0], beliefs[:, 1])[0]
 
 
 def posterior(
@@ -312,21 +321,22 @@ def posterior(
     log_spread: Tensor,
     logit: Tensor | None = None,
     empty: Tensor | None = None,
-) -> Tensor:
-    r"""Posterior mean of a clean value from its noisy one, :math:`x_t = t x_1 + (1-t) \epsilon`.
+) -> tuple[Tensor, Tensor]:
+    r"""Posterior of a clean value given its noisy one, :math:`x_t = t x_1 + (1-t) \epsilon`.
 
     Before looking, x_1 is N(mean, spread^2) with the probability of `logit`, else `empty`; without
-    `logit` it is never empty. All (...), level t from 0 to 1.
+    `logit` it is never empty. All (...), level t from 0 to 1. Returns the posterior mean if it is
+    not empty, and the logarithm of the odds that it is not (without `logit`: infinite).
     """
     noise = (1 - level).clamp(min=1e-3).square()
     spread = log_spread.clamp(-5.0, 2.0).exp().square()
     marginal = level.square() * spread + noise
     filled = (spread * level * noisy + noise * mean) / marginal
     if logit is None or empty is None:
-        return filled
+        return filled, torch.full_like(filled, torch.inf)
     evidence = (
         (noisy - level * empty).square() / noise
         - (noisy - level * mean).square() / marginal
         + (noise / marginal).log()
     ) / 2
-    return torch.lerp(empty.expand_as(filled), filled, torch.sigmoid(logit + evidence))
+    return filled, logit + evidence

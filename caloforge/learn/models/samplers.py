@@ -12,7 +12,7 @@ from torch import Tensor
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
-from caloforge.learn.preprocess import Scaled
+from caloforge.learn.preprocess import Drawn, Scaled
 
 __all__ = ["SAMPLERS", "Known", "ancestral", "euler", "heun", "multistep", "sample"]
 
@@ -104,13 +104,14 @@ def sample(
     fresh: Fresh = torch.randn_like,
     guidance: float = 1.0,
     known: Known | None = None,
-) -> Scaled:
+) -> Drawn:
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
     for a smooth guess. That of a voxel turns sharply from empty to filled and is not continued.
     `fresh` gives the noise that the ancestral sampler adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
+    Whether a voxel is empty is left open: the last guess is returned as what is believed.
     """
     process, plain = PROCESSES[network.config.process], network.config.plain
     see = _Sight(network, noise, given, guidance, known)
@@ -126,7 +127,9 @@ def sample(
     def guess(x: Tensor, t: Tensor) -> Tensor:
         return see.voxels(x, t, energies, told)
 
-    return Scaled(SAMPLERS[sampler](guess, noise.voxels, levels, **more), energies)
+    voxels = SAMPLERS[sampler](guess, noise.voxels, levels, **more)
+    filled, odds = see.last
+    return Drawn(voxels, energies, voxels) if odds is None else Drawn(filled, energies, odds)
 
 
 class _Sight:
@@ -139,6 +142,7 @@ class _Sight:
         self.network, self.noise, self.known, self.guidance = network, noise, known, guidance
         b, tokens = given.showers, network.patches.tokens
         self.conditions = [given]
+        self.last: tuple[Tensor, Tensor | None] = noise.voxels, None  # believed in the last call
         if guidance != 1:
             untold = torch.full_like(given.features, torch.nan)
             self.conditions.append(given._replace(features=untold))
@@ -168,8 +172,13 @@ class _Sight:
             hidden, c = self.network.trunk(
                 Scaled(x, energies), level, t.new_full((len(x),), told), given
             )
-            guesses.append(self.network.guess_voxels(hidden, c, x, level))
-        return self._voxels(self._guided(guesses).clamp(-CLIP, CLIP))
+            filled, odds = self.network.believe(hidden, c, x, level)
+            empty = self.network.empty.expand_as(filled)
+            mean = filled if odds is None else torch.lerp(empty, filled, torch.sigmoid(odds))
+            guesses.append(mean.clamp(-CLIP, CLIP))
+            if given is self.conditions[0]:
+                self.last = filled, odds
+        return self._voxels(self._guided(guesses))
 
     def _voxels(self, x: Tensor) -> Tensor:
         return x if self.known is None else torch.where(self.cells, self.known.scaled.voxels, x)
