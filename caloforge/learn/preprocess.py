@@ -50,7 +50,7 @@ class Scaled(NamedTuple):
 
 class Drawn(NamedTuple):
     """A batch as it is drawn: voxels (B, R, PHI, Z) if they are filled and energies (B, K) as in
-    `Scaled`, and whether voxels are filled: a number that grows with the odds (B, R, PHI, Z).
+    `Scaled`, and whether they are filled: logarithms of odds (B, R, PHI, Z).
     """
 
     voxels: Tensor
@@ -157,39 +157,24 @@ class ShowerScale(nn.Module):
         return Scaled((_levels(voxels) - self.voxel_mean) / self.voxel_spread, white)
 
     def inverse(self, drawn: Scaled | Drawn, conditions: Conditions, plain: bool = False) -> Tensor:
-        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total, and each
-        layer has its hits.
+        """Voxels (B, R, PHI, Z) in MeV; they add up to the layers and these to the total.
 
-        `plain`: the voxels stand for themselves, and the energies count for nothing.
+        A layer in which no voxel is filled has no energy, whatever was drawn for it. `plain`: the
+        voxels stand for themselves, and the energies count for nothing.
         """
         levels = drawn.voxels * self.voxel_spread + self.voxel_mean
+        odds = drawn.odds if isinstance(drawn, Drawn) else levels - EMPTY / 2
+        filled = odds > 0
+        weights = levels.clamp(0.0, 18.0).exp()
         if plain:
-            return torch.where(levels > EMPTY / 2, levels.clamp(0.0, 18.0).exp() * CUT_MEV, 0.0)
-        odds = drawn.odds if isinstance(drawn, Drawn) else drawn.voxels - EMPTY / 2
-        filled = self._filled(odds, self.hits(drawn.energies, conditions))
-        layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
-        weights = torch.where(filled, levels.clamp(0.0, 18.0).exp(), torch.zeros_like(levels))
-        total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-        return weights * (layers[:, None, None, :] / total)
-
-    @staticmethod
-    def _filled(odds: Tensor, hits: Tensor) -> Tensor:
-        """Which voxels (B, R, PHI, Z) are filled: those with odds above 0, but of each layer no
-        more than it has hits (B, Z), the best.
-        """
-        ranked = odds.flatten(1, 2).sort(dim=1, descending=True).values  # (B, R PHI, Z)
-        count = hits.round().long().clamp(max=ranked.shape[1])
-        lowest = ranked.gather(1, (count - 1).clamp(min=0)[:, None])  # (B, 1, Z)
-        filled = (odds > 0) & (odds >= lowest[:, :, None]) & (count > 0)[:, None, None]
+            return torch.where(filled, weights * CUT_MEV, 0.0)
         # A shower leaves something somewhere.
         best = odds == odds.amax(dim=(1, 2, 3), keepdim=True)
-        return filled | (best & ~filled.any(dim=3).any(dim=2).any(dim=1)[:, None, None, None])
-
-    def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
-        """Number of hits (B, Z) of each layer, not rounded, from whitened energies (B, K)."""
-        z = self.sketch.shape[2]
-        raw = self.energies.inverse(white, conditions.features)[:, 1 + z : 1 + 2 * z]
-        return raw.clamp(max=20.0).expm1().clamp(min=0.0)
+        filled = filled | (best & ~filled.flatten(1).any(dim=1)[:, None, None, None])
+        layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
+        weights = torch.where(filled, weights, 0.0)
+        total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        return weights * (layers[:, None, None, :] / total)
 
     def layer_energies(
         self, white: Tensor, conditions: Conditions, filled: Tensor | None = None

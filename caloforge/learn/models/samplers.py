@@ -104,7 +104,7 @@ def sample(
     fresh: Fresh = torch.randn_like,
     guidance: float = 1.0,
     known: Known | None = None,
-) -> Drawn:
+) -> Scaled | Drawn:
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
@@ -129,7 +129,7 @@ def sample(
 
     voxels = SAMPLERS[sampler](guess, noise.voxels, levels, **more)
     filled, odds = see.last
-    return Drawn(voxels, energies, voxels) if odds is None else Drawn(filled, energies, odds)
+    return Scaled(voxels, energies) if odds is None else Drawn(filled, energies, odds)
 
 
 class _Sight:
