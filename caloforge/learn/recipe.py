@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from caloforge.errors import RequestError
 
-__all__ = ["Recipe", "load_recipe"]
+__all__ = ["DIAL", "Recipe", "load_recipe"]
 
 # What follows from the size, for the default mesh: about 20 tokens a parameter (arXiv:2203.15556)
 # in all, larger batches for larger networks, and a learning rate that falls with the root of the

@@ -11,9 +11,11 @@ import torch
 from caloforge.errors import RequestError, WorkError
 from caloforge.learn import train as loop
 from caloforge.learn.checkpoint import load_model
-from caloforge.learn.recipe import Recipe, load_recipe
+from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
+from caloforge.learn.recipe import DIAL, Recipe, load_recipe
 from caloforge.learn.run import STATE
 from caloforge.learn.train import learning_rate, train
+from caloforge.simulate.campaign import load_campaign
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -113,6 +115,13 @@ def test_the_rate_rises_stays_and_falls(recipe: Recipe) -> None:
     assert rates[79] > rates[90] > rates[100] == 0.0
 
 
+@pytest.mark.parametrize(
+    "path", sorted((RECIPES / "campaigns").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_shipped_campaigns_are_valid(path: Path) -> None:
+    assert len(load_campaign(path).files()) > 1
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     assert load_recipe(path).steps > 0
@@ -134,3 +143,17 @@ def test_recipes_are_strict(tmp_path: Path) -> None:
             load_recipe(path, [wrong])
     with pytest.raises(RequestError, match="no file matches 'a.h5'"):
         load_recipe(path).files()
+
+
+def test_the_size_decides_what_is_not_given() -> None:
+    small, base = (Recipe(size=size, data=["x.h5"]) for size in ("small", "base"))
+    assert base.batch >= small.batch and base.learning_rate < small.learning_rate
+    assert Recipe(size="base", data=["x.h5"], steps=7, batch=3).steps == 7
+
+
+def test_the_dial_spends_about_twenty_tokens_a_parameter() -> None:
+    for size, dial in DIAL.items():
+        network = DiffusionTransformer(config_of(size, (9, 16, 45)))
+        weights = sum(p.numel() for p in network.parameters())
+        seen = dial["steps"] * dial["batch"] * (1 + network.patches.tokens)
+        assert 10 < seen / weights < 40, size
