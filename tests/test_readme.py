@@ -14,7 +14,7 @@ from caloforge.detector.detector import parse_detector
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
-PAGE = (ROOT / "docs/validate.md").read_text("utf-8")
+PAGES = [(ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("validate", "foundation")]
 
 
 def blocks(language: str, text: str = TEXT) -> list[str]:
@@ -23,7 +23,7 @@ def blocks(language: str, text: str = TEXT) -> list[str]:
 
 COMMANDS = [
     line
-    for text in (TEXT, PAGE)
+    for text in (TEXT, *PAGES)
     for block in blocks("bash", text)
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("caloforge")
@@ -71,6 +71,6 @@ def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_python_of_the_page_on_validation_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    for block in blocks("python", PAGE):
+    for block in [b for page in PAGES for b in blocks("python", page)]:
         exec(compile(block, "validate.md", "exec"), {})
     assert "(1000, 362)" in capsys.readouterr().out
