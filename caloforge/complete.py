@@ -65,7 +65,7 @@ def _completed(
     process = PROCESSES[network.config.process]
     drawn = sample(
         network, noise.start(network), given, process.steps, process.sampler,
-        fresh=noise.fresh, known=known,
+        fresh=noise.fresh, known=known, hits=lambda energies: scale.hits(energies, given),
     )  # fmt: skip
     voxels = scale.inverse(drawn, given)
     # Layers were scaled to the drawn total; the kept ones say by how much, and it is taken back.

@@ -176,6 +176,7 @@ class Generator:
         drawn = sample(
             network, noise.start(network), given, manner.steps, manner.sampler,
             fresh=noise.fresh, guidance=manner.guidance,
+            hits=lambda energies: self.model.scale.hits(energies, given),
         )  # fmt: skip
         voxels = self.model.scale.inverse(drawn, given, network.config.plain).cpu().numpy()
         return Showers.from_dense(

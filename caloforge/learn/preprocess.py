@@ -6,17 +6,17 @@ A shower is taken apart into pieces, put back by construction so that energy clo
 - the layers: :math:`u_z = \ln((e_z + c)/E_{inc})`, of which only the shares are used on the way
   back, the layers adding up to the total;
 - a sketch: the logarithm of one plus the hits of each layer, and the energies of coarse cells, some
-  rings by some sectors by some layers, likewise with a larger c. It only guides the voxels: what
+  rings by some sectors by some layers, likewise but with a c that makes the logarithm linear for
+  cells of less than a hundredth of the shower. It only guides the voxels: what
   many of them share, such as a shower that leans to one side, is a few numbers here and would be a
   faint trend over thousands of voxels there;
 - the voxels: :math:`\ln(E/E_{cut})`, of which only the shares within a layer are used, the voxels
   adding up to their layer. An empty voxel sits at `EMPTY`, below every filled one.
 
-c is a tenth of what a minimum-ionising particle leaves in one active layer (for the sketch the
-whole of it). Total, layers and sketch are then whitened with a mean and a spread that depend on
-the conditions, given by a small network fitted by maximum likelihood (heteroscedastic regression,
-Nix and Weigend 1994, doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to
-the generative model.
+c is a tenth of what a minimum-ionising particle leaves in one active layer. Total, layers and
+sketch are then whitened with a mean and a spread that depend on the conditions, given by a small
+network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
+doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "qua
 CUT_MEV = 5e-4
 EMPTY = -2.0
 LARGEST = 4.0  # Spreads of the sketch.
+_SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 
 
@@ -176,6 +177,12 @@ class ShowerScale(nn.Module):
         total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
         return weights * (layers[:, None, None, :] / total)
 
+    def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
+        """Number of hits (B, Z) of each layer from whitened energies (B, K)."""
+        z = self.sketch.shape[2]
+        raw = self.energies.inverse(white, conditions.features)[:, 1 + z : 1 + 2 * z]
+        return raw.clamp(max=20.0).expm1().clamp(min=0.0).round()
+
     def layer_energies(
         self, white: Tensor, conditions: Conditions, filled: Tensor | None = None
     ) -> Tensor:
@@ -193,7 +200,7 @@ class ShowerScale(nn.Module):
 
     def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
         layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]
-        coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset
+        coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset + _percent(conditions)[:, None]
         exact = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1) + offset
         hits = (voxels >= CUT_MEV).sum(dim=(1, 2)).to(voxels.dtype).log1p()
         exact, coarse = ((part / conditions.energy[:, None]).log() for part in (exact, coarse))
@@ -203,6 +210,11 @@ class ShowerScale(nn.Module):
 def _levels(voxels: Tensor) -> Tensor:
     """Logarithm of the energy in units of the cut; `EMPTY` for voxels below it."""
     return torch.where(voxels >= CUT_MEV, (voxels / CUT_MEV).clamp(min=1.0).log(), EMPTY)
+
+
+def _percent(conditions: Conditions) -> Tensor:
+    """A hundredth of what a shower leaves in active material, roughly (B,), in MeV."""
+    return 0.01 * conditions.energy * conditions.features[:, _SAMPLING].exp()
 
 
 def _offset(conditions: Conditions) -> Tensor:

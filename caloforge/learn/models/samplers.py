@@ -14,12 +14,13 @@ from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled
 
-__all__ = ["SAMPLERS", "Known", "ancestral", "euler", "heun", "multistep", "sample"]
+__all__ = ["SAMPLERS", "Known", "ancestral", "euler", "expecting", "heun", "multistep", "sample"]
 
 ENERGY_STEPS = 8
 
 Guess = Callable[[Tensor, Tensor], Tensor]
 Fresh = Callable[[Tensor], Tensor]
+MOST = 6.0
 CLIP = 6.0  # Spreads of the voxels; a guess made from the noise alone may be anywhere.
 
 
@@ -104,6 +105,7 @@ def sample(
     fresh: Fresh = torch.randn_like,
     guidance: float = 1.0,
     known: Known | None = None,
+    hits: Callable[[Tensor], Tensor] | None = None,
 ) -> Scaled | Drawn:
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
@@ -111,7 +113,9 @@ def sample(
     for a smooth guess. That of a voxel turns sharply from empty to filled and is not continued.
     `fresh` gives the noise that the ancestral sampler adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
-    Whether a voxel is empty is left open: the last guess is returned as what is believed.
+    `hits` gives the number of hits of each layer (B, Z) from the energies (B, K); the odds are then
+    shifted, layer by layer and at every step, so that as many are expected. Whether a voxel is
+    empty is left open: the last guess is returned as what is believed.
     """
     process, plain = PROCESSES[network.config.process], network.config.plain
     see = _Sight(network, noise, given, guidance, known)
@@ -123,6 +127,8 @@ def sample(
     if sampler == "ancestral":
         more = {"fresh": fresh}
     told = 0.0 if plain else 1.0
+    if hits is not None and not plain:
+        see.hits = hits(energies)
 
     def guess(x: Tensor, t: Tensor) -> Tensor:
         return see.voxels(x, t, energies, told)
@@ -130,6 +136,21 @@ def sample(
     voxels = SAMPLERS[sampler](guess, noise.voxels, levels, **more)
     filled, odds = see.last
     return Scaled(voxels, energies) if odds is None else Drawn(filled, energies, odds)
+
+
+def expecting(odds: Tensor, hits: Tensor, rounds: int = 8) -> Tensor:
+    """Shift logarithms of odds (B, R, PHI, Z) layer by layer so that `hits` (B, Z) are expected.
+
+    Of all beliefs with that expectation the shifted ones are the closest to those given, in
+    relative entropy. Newton's method, damped; a shift is at most `MOST`.
+    """
+    shift, wanted = torch.zeros_like(hits)[:, None, None], hits[:, None, None]
+    for _ in range(rounds):
+        p = torch.sigmoid(odds + shift)
+        miss = p.sum(dim=(1, 2), keepdim=True) - wanted
+        slope = (p * (1 - p)).sum(dim=(1, 2), keepdim=True) + 0.05
+        shift = (shift - (miss / slope).clamp(-1.5, 1.5)).clamp(-MOST, MOST)
+    return odds + shift
 
 
 class _Sight:
@@ -142,6 +163,7 @@ class _Sight:
         self.network, self.noise, self.known, self.guidance = network, noise, known, guidance
         b, tokens = given.showers, network.patches.tokens
         self.conditions = [given]
+        self.hits: Tensor | None = None
         self.last: tuple[Tensor, Tensor | None] = noise.voxels, None  # believed in the last call
         if guidance != 1:
             untold = torch.full_like(given.features, torch.nan)
@@ -173,6 +195,8 @@ class _Sight:
                 Scaled(x, energies), level, t.new_full((len(x),), told), given
             )
             filled, odds = self.network.believe(hidden, c, x, level)
+            if odds is not None and self.hits is not None:
+                odds = expecting(odds, self.hits)
             empty = self.network.empty.expand_as(filled)
             mean = filled if odds is None else torch.lerp(empty, filled, torch.sigmoid(odds))
             guesses.append(mean.clamp(-CLIP, CLIP))
