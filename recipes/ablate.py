@@ -58,9 +58,29 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=300)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
     asked = parser.parse_args()
+    rows = {}
     for name in asked.only:
-        row = measured(name, asked)
-        print(name, json.dumps(row), flush=True)
+        rows[name] = measured(name, asked)
+        print(name, json.dumps(rows[name]), flush=True)
+    print(table(rows))
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Rows as a table in Markdown; `unseen`: mean errors of response, depth and radius in %."""
+    lines = [
+        "| variant | steps | seconds | AUC | response | resolution | hits | fluctuations of hits | "
+        "of the dipole | cell spectrum | unseen: response, depth, radius [%] |",
+        "|---" * 11 + "|",
+    ]
+    for name, row in rows.items():
+        cells = [name, str(row["steps"]), str(row["train_s"])]
+        for key in (*METRICS[:4], "hits.spread", "phi_cos.spread", METRICS[-1]):
+            digits = 4 if key.startswith("cell") else 3 if key.startswith("response") else 2
+            cells.append(f"{row[key][0]:.{digits}f} ± {row[key][1]:.{digits}f}")
+        away = [row.get(f"unseen_{k}") for k in ("response", "depth", "radius")]
+        cells.append(", ".join("-" if v is None else f"{100 * v:.1f}" for v in away))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
