@@ -121,7 +121,7 @@ def sample(
     see = _Sight(network, noise, given, guidance, known)
     energies = noise.energies
     if not plain:
-        levels = process.levels(ENERGY_STEPS).to(energies.device)
+        levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=energies.device)
         energies = multistep(see.energies, energies, levels)
     levels, more = process.levels(steps).to(energies.device), {}
     if sampler == "ancestral":
