@@ -39,7 +39,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "masked 50 %": dict(masked=0.5),
     "edm": dict(process="edm"),
     "ddpm-400": dict(process="ddpm"),
-    "rotary": dict(positions="rotary"),
     "learned positions": dict(positions="learned"),
     "slides": dict(size="slides", process="ddpm", head="noise", plain=True, geometry="onehot",
                    learning_rate=1e-3),

@@ -166,7 +166,6 @@ def test_a_model_that_was_always_told_cannot_be_guided(
         dict(process="ddpm", head="noise", plain=True, geometry="onehot"),
         dict(process="edm"),
         dict(positions="learned"),
-        dict(positions="rotary"),
     ],
     ids=lambda kind: "-".join(map(str, kind.values())),
 )

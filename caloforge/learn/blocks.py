@@ -34,23 +34,14 @@ class Attention(nn.Module):
         self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, angles: Tensor | None = None) -> Tensor:
-        """Attend: (B, T, D) to (B, T, D); `angles` (B, T, D/H/2) turn queries and keys."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: (B, T, D) to (B, T, D)."""
         b, t, d = x.shape
         qkv = self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
         q, k = self.query_norm(q).type_as(v), self.key_norm(k).type_as(v)
-        if angles is not None:
-            q, k = _turned(q, angles[:, None]), _turned(k, angles[:, None])
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, H, T, D/H)
         return self.output(mixed.transpose(1, 2).reshape(b, t, d))  # type: ignore[no-any-return]
-
-
-def _turned(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn the pairs of x (B, H, T, E) by angles (B, 1, T, E/2)."""
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class Block(nn.Module):
@@ -65,10 +56,10 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor, modulation: Tensor, angles: Tensor | None = None) -> Tensor:
-        """Transform tokens (B, T, D) under a modulation (B, 6, D); `angles`: see `Attention`."""
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(1)
-        x = x + gate_a[:, None] * self.attention(modulate(self.norm(x), shift_a, scale_a), angles)
+        x = x + gate_a[:, None] * self.attention(modulate(self.norm(x), shift_a, scale_a))
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
         return x + gate_m[:, None] * mixed
 

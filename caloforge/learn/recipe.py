@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     head: Literal["bayes", "noise"] = "bayes"
     plain: bool = False
     geometry: Literal["descriptors", "onehot"] = "descriptors"
-    positions: Literal["fixed", "rotary", "learned"] = "fixed"
+    positions: Literal["fixed", "learned"] = "fixed"
     masked: float = Field(default=0.0, ge=0, le=1)
     untold: float = Field(default=0.0, ge=0, lt=1)
     steps: int = Field(ge=1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from caloforge.errors import RequestError
 
-__all__ = ["Patches", "fourier", "positions", "rotary"]
+__all__ = ["Patches", "fourier", "positions"]
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,6 @@ def _centres(patches: Patches, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     radius = (torch.arange(g_r, **kind) + 0.5) * p_r * pitch[:, :1]
     depth = (torch.arange(g_z, **kind) + 0.5) * p_z * pitch[:, 1:]
     return radius, (torch.arange(g_phi, **kind) + 0.5) * (2 * math.pi / g_phi), depth
-
-
-def rotary(patches: Patches, pitch: Tensor, pairs: int) -> Tensor:
-    """Angles (B, T, pairs) by which attention turns the pairs of features of the patches.
-
-    A third of the pairs each for depth, radius and azimuth (rotary embedding, arXiv:2104.09864);
-    the frequencies of phi are integers, so that only the difference modulo a turn counts.
-    """
-    radius, azimuth, depth = _centres(patches, pitch)
-    each = pairs // 3
-    kind: dict[str, Any] = dict(device=pitch.device, dtype=pitch.dtype)
-    slow = 2 * math.pi / torch.logspace(math.log10(64.0), 0.0, pairs - 2 * each, **kind)
-    parts = (
-        (depth[..., None] * slow)[:, None, None],
-        (radius[..., None] * (math.pi / 4 * 2 ** torch.arange(each, **kind)))[:, :, None, None],
-        (azimuth[:, None] * torch.arange(1, each + 1, **kind))[None, None, :, None],
-    )
-    whole = [part.expand(len(pitch), *patches.grid, part.shape[-1]) for part in parts]
-    return torch.cat(whole, dim=-1).reshape(len(pitch), patches.tokens, pairs)
 
 
 def positions(patches: Patches, pitch: Tensor, count: int = 8) -> Tensor:

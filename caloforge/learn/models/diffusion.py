@@ -34,7 +34,7 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import Scaled
-from caloforge.learn.tokens import Patches, fourier, positions, rotary
+from caloforge.learn.tokens import Patches, fourier, positions
 
 __all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of", "posterior"]
 
@@ -51,8 +51,8 @@ class DiffusionConfig:
     process: see `caloforge.learn.models.process`; head: ``bayes``, or ``noise``: voxels by a linear
     layer that guesses their noise; plain: voxels are drawn alone, without energies; detectors: 0,
     or the detectors are told by a one-hot index of so many, without maps or physical positions, and
-    one that was not trained on is all zeros; positions: fixed sine-cosine, the same with rotary
-    attention, or learned.
+    one that was not trained on is all zeros; positions: fixed sine-cosine
+    of physical lengths, or learned.
     """
 
     shape: tuple[int, int, int]
@@ -65,7 +65,7 @@ class DiffusionConfig:
     head: Literal["bayes", "noise"] = "bayes"
     plain: bool = False
     detectors: int = 0
-    positions: Literal["fixed", "rotary", "learned"] = "fixed"
+    positions: Literal["fixed", "learned"] = "fixed"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
@@ -231,9 +231,8 @@ class DiffusionTransformer(nn.Module):
         x = torch.cat([total, x], dim=1)  # (B, 1 + T, D)
 
         modulation = self.modulation(c).reshape(len(x), 6, -1)
-        angles = self._angles(pitch)
         for block in self.blocks:
-            x = block(x, modulation, angles)
+            x = block(x, modulation)
         return modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1)), c
 
     def _placed(self, pitch: Tensor) -> Tensor:
@@ -242,13 +241,6 @@ class DiffusionTransformer(nn.Module):
             return self.place.expand(len(pitch), -1, -1)
         placed: Tensor = self.embed_position(positions(self.patches, pitch, POSITION))
         return placed
-
-    def _angles(self, pitch: Tensor) -> Tensor | None:
-        """Angles (B, 1 + T, pairs) of rotary attention; the total lies at the origin."""
-        if self.config.positions != "rotary":
-            return None
-        pairs = self.config.width // self.config.heads // 2
-        return nn.functional.pad(rotary(self.patches, pitch, pairs), (0, 0, 1, 0))
 
     def _told(self, given: Conditions) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, F), maps of active material (B, T, 2 cells) and pitch (B, 2) of showers.
