@@ -18,9 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.detector.descriptors import descriptors
-from caloforge.generate import generate_file
+from caloforge.errors import RequestError
+from caloforge.generate import check_range, generate_file
+from caloforge.learn.checkpoint import load_model
 from caloforge.showers.formats import open_showers, read_showers
 from caloforge.showers.showers import Showers
+from caloforge.simulate.beam import Primaries
 
 NAMES = ("response", "depth", "radius")
 
@@ -46,7 +49,11 @@ def main() -> None:
         nearest = min(known, key=lambda k: float(np.abs((known[k] - here) / spread).sum()))
         borrowed = like_energies(read_showers(nearest), geant4)
         truth, error = moments(geant4)
-        row = {"detector": path.stem, "nearest": nearest.stem, "floor": (error / truth).tolist()}
+        row = {
+            "detector": path.stem + beyond(asked.model, geant4),
+            "nearest": nearest.stem,
+            "floor": (error / truth).tolist(),
+        }
         for name, showers in (("model", generated), ("borrowed", borrowed)):
             value, _ = moments(showers)
             row[name] = (value / truth - 1).tolist()
@@ -62,6 +69,16 @@ def described(path: Path) -> np.ndarray:
     source.close()
     assert detector is not None
     return descriptors(detector)
+
+
+def beyond(model: str, geant4: Showers) -> str:
+    """Mark a detector that the model refuses without --extrapolate."""
+    assert geant4.detector is not None
+    try:
+        check_range(load_model(model).valid, geant4.detector, Primaries.like(geant4, 0))
+    except RequestError:
+        return " (outside)"
+    return ""
 
 
 def like_energies(showers: Showers, wanted: Showers) -> Showers:
@@ -86,8 +103,10 @@ def moments(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| detector | response | depth | radius | borrowed: response | depth | radius |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| detector | response | depth | radius | borrowed: response | depth | radius |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         cells = [
             f"{100 * v:+.1f} ± {100 * e:.1f}"
@@ -95,10 +114,11 @@ def table(rows: list[dict]) -> str:
         ]
         cells += [f"{100 * v:+.1f}" for v in row["borrowed"]]
         lines.append(f"| {row['detector']} | {' | '.join(cells)} |")
+    inside = [row for row in rows if not row["detector"].endswith("(outside)")]
     for what, word in ((np.mean, "mean"), (np.median, "median"), (np.max, "largest")):
-        both = [what(np.abs([row[k] for row in rows]), axis=0) for k in ("model", "borrowed")]
+        both = [what(np.abs([row[k] for row in inside]), axis=0) for k in ("model", "borrowed")]
         cells = [f"{100 * v:.1f}" for v in np.concatenate(both)]
-        lines.append(f"| **{word} of the absolute values** | {' | '.join(cells)} |")
+        lines.append(f"| **{word} of the absolute values, inside** | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
