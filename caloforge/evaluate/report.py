@@ -300,11 +300,8 @@ def _needed(whole: Cell) -> str:
 
 def _pretty(text: object) -> str:
     """Turn the plain signs of numbers into typographic ones: minus and powers of ten."""
-    plain = str(text)
-    head, mark, power = plain.partition(")e")
-    if mark:
-        plain = f"{head}) \u00d7 10{_raised(power)}"
-    plain = re.sub(r"(\d)e([-+]\d+)", lambda m: f"{m[1]} \u00d7 10{_raised(m[2])}", plain)
+    power = re.compile(r"([\d)])e([-+]\d+)")
+    plain = power.sub(lambda m: f"{m[1]} \u00d7 10{_raised(m[2])}", str(text))
     return re.sub(r"(?<![A-Za-z])-(?=\d)", "\u2212", _keep_together(plain))
 
 

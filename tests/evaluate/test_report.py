@@ -184,3 +184,9 @@ def fast(monkeypatch):
     monkeypatch.setattr(validation, "distance_metrics", lambda *_: [])
     svg = "<svg></svg>"
     monkeypatch.setattr(report, "figures", lambda *_: iter([Figure("x", "X", "x (mm)", svg)]))
+
+
+def test_large_numbers_keep_their_unit() -> None:
+    plain = {"+(1.2 ± 0.3)e+05 %": "+(1.2 ± 0.3) × 10⁵ %", "3e-05": "3 × 10⁻⁵"}
+    for text, wanted in plain.items():
+        assert re.sub(r"\s", " ", report._pretty(text)) == wanted
