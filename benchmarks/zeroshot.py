@@ -19,6 +19,7 @@ import numpy as np
 
 from caloforge.detector.descriptors import descriptors
 from caloforge.errors import RequestError
+from caloforge.evaluate.observables import measure
 from caloforge.generate import check_range, generate_file
 from caloforge.learn.checkpoint import load_model
 from caloforge.showers.formats import open_showers, read_showers
@@ -91,15 +92,9 @@ def like_energies(showers: Showers, wanted: Showers) -> Showers:
 
 def moments(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
     """Mean response, depth and radius (mm), and their statistical errors."""
-    dense, mesh = showers.dense().astype(float), showers.mesh
-    total = dense.sum((1, 2, 3))
-    share = dense / np.maximum(total, 1e-9)[:, None, None, None]
-    each = np.stack([
-        total / showers.energy,
-        share.sum((1, 2)) @ mesh.centres_z,
-        share.sum((2, 3)) @ mesh.centres_r,
-    ])  # fmt: skip
-    return each.mean(1), each.std(1) / len(total) ** 0.5
+    seen = measure(showers)
+    each = np.stack([seen.response, seen.z_mean, seen.r_mean])
+    return each.mean(1), each.std(1) / len(showers) ** 0.5
 
 
 def table(rows: list[dict]) -> str:

@@ -7,14 +7,12 @@ layers come from Geant4 or from data, and the model says how such a shower ends.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from caloforge import __version__
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
-from caloforge.learn.condition import conditions
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.models.samplers import Known, sample
 from caloforge.learn.noise import Noise
@@ -54,12 +52,9 @@ def _completed(
     generator: Generator, showers: Showers, primaries: Primaries, layers: int
 ) -> Showers:
     network, scale = generator.model.network, generator.model.scale
-    device = next(network.parameters()).device
     assert showers.detector is not None
-    number = np.zeros(len(showers), np.int64)
-    given = conditions([showers.detector], number, showers.energy, showers.theta, showers.pdg).to(
-        device
-    )
+    given = generator.told(showers.detector, primaries)
+    device = given.energy.device
     truth = torch.from_numpy(showers.dense()).to(device)
     known, noise = _known(generator, scale(truth, given), layers), Noise(primaries.seed, device)
     process = PROCESSES[network.config.process]

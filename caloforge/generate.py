@@ -24,7 +24,7 @@ from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError
 from caloforge.files import claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
-from caloforge.learn.condition import conditions
+from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.models.samplers import SAMPLERS, sample
@@ -149,6 +149,12 @@ class Generator:
             for start in range(0, len(primaries), batch)
         )
 
+    def told(self, detector: Detector, primaries: Primaries) -> Conditions:
+        """Return the conditions of primaries in a detector, on the model's device."""
+        number = np.zeros(len(primaries), np.int64)
+        given = conditions([detector], number, primaries.energy, primaries.theta, primaries.pdg)
+        return given.to(next(self.model.network.parameters()).device)
+
     def check(self, detector: Detector, primaries: Primaries, extrapolate: bool = False) -> None:
         """Raise `RequestError` for a mesh that the model does not know, and outside its valid range
         unless `extrapolate`.
@@ -167,12 +173,8 @@ class Generator:
         self, detector: Detector, primaries: Primaries, manner: _Manner,
         provenance: dict[str, object],
     ) -> Showers:  # fmt: skip
-        device = next(self.model.network.parameters()).device
-        number = np.zeros(len(primaries), np.int64)
-        given = conditions([detector], number, primaries.energy, primaries.theta, primaries.pdg).to(
-            device
-        )
-        network, noise = self.model.network, Noise(primaries.seed, device)
+        network, given = self.model.network, self.told(detector, primaries)
+        noise = Noise(primaries.seed, given.energy.device)
         drawn = sample(
             network, noise.start(network), given, manner.steps, manner.sampler,
             fresh=noise.fresh, guidance=manner.guidance,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from caloforge.evaluate.observables import measure
 from caloforge.evaluate.validation import validate
 from caloforge.generate import generate_file
 from caloforge.learn.models import diffusion
@@ -110,7 +111,7 @@ def unseen(model: Path, files: list[Path]) -> dict[str, float]:
         made = model / f"unseen-{path.name}"
         generate_file(model, made, like=path, steps=8, sampler="heun", extrapolate=True)
         with closing(read_showers(path)) as ref, closing(read_showers(made)) as generated:
-            ours, theirs = (_moments(s.read(0, len(s))) for s in (generated, ref))
+            ours, theirs = (_moments(s) for s in (generated, ref))
         errors.append(np.abs(ours / theirs - 1))
         made.unlink()
     if not errors:
@@ -122,12 +123,8 @@ def unseen(model: Path, files: list[Path]) -> dict[str, float]:
 
 
 def _moments(showers: Any) -> np.ndarray:
-    dense, mesh = showers.dense().astype(float), showers.mesh
-    total = dense.sum((1, 2, 3))
-    share = dense / np.maximum(total, 1e-9)[:, None, None, None]
-    depth = (share.sum((1, 2)) @ (np.arange(mesh.n_z) + 0.5)).mean()
-    radius = (share.sum((2, 3)) @ (np.arange(mesh.n_r) + 0.5)).mean()
-    return np.array([(total / showers.energy).mean(), depth, radius])
+    seen = measure(showers)
+    return np.array([seen.response.mean(), seen.z_mean.mean(), seen.r_mean.mean()])
 
 
 @contextmanager

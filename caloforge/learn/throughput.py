@@ -7,6 +7,7 @@ a data sheet, with the same threads and precision.
 
 from __future__ import annotations
 
+import copy
 import time
 
 import torch
@@ -22,15 +23,10 @@ __all__ = ["flop_per_shower", "peak_flops"]
 
 def flop_per_shower(network: DiffusionTransformer, clean: Scaled, given: Conditions) -> float:
     """Floating point operations of one shower, forward and backward, from a batch (B, ...)."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    for p in network.parameters():
-        p.requires_grad_(True)
+    network = copy.deepcopy(network).requires_grad_(True)
     with FlopCounterMode(display=False) as counter:
         draw = torch.Generator().manual_seed(0)
         torch.stack(denoising_loss(network, clean, given, draw)).sum().backward()  # type: ignore[no-untyped-call]
-    for p in network.parameters():
-        p.grad = None
-        p.requires_grad_(any(p is q for q in trained))
     return float(counter.get_total_flops()) / len(clean.energies)
 
 

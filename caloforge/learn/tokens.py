@@ -58,6 +58,10 @@ class Patches:
         split = voxels.reshape(-1, g_r, p_r, g_phi, p_phi, g_z, p_z)
         return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, self.tokens, self.cells)
 
+    def fill(self, values: Tensor) -> Tensor:
+        """Give every cell the value of its token: (B, R, PHI, Z) from values (B, T)."""
+        return self.join(values[..., None].expand(-1, -1, self.cells))
+
     def join(self, tokens: Tensor) -> Tensor:
         """Undo `cut`: voxels (B, R, PHI, Z) from tokens (B, T, cells)."""
         split = tokens.reshape(-1, *self.grid, *self.size)

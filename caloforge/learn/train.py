@@ -244,6 +244,8 @@ def _loop(run: Run, minutes: float | None) -> Summary:
 
 def _utilisation(run: Run, rate: float) -> float:
     """Share of the arithmetic of this machine that `rate` showers per second take."""
+    if not rate:
+        return 0.0
     sample = next(run.stream.batches())
     given = _conditions(run.stream, sample).to(run.fabric.device)
     clean = run.model.scale(torch.from_numpy(sample.voxels).to(run.fabric.device), given)

@@ -270,7 +270,10 @@ class DiffusionTransformer(nn.Module):
 
     def guess_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         """Posterior mean of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T)."""
-        filled, odds = self.believe(x, c, noisy, level)
+        return self.expected(*self.believe(x, c, noisy, level))
+
+    def expected(self, filled: Tensor, odds: Tensor | None) -> Tensor:
+        """Mean of voxels (B, R, PHI, Z) of which `believe` holds this."""
         if odds is None:
             return filled
         return torch.lerp(self.empty.expand_as(filled), filled, torch.sigmoid(odds))
@@ -281,7 +284,7 @@ class DiffusionTransformer(nn.Module):
         """What is believed of voxels (B, R, PHI, Z): their mean if filled, and the logarithm of the
         odds that they are (None for a head that knows no empty ones); arguments as `guess_voxels`.
         """
-        everywhere = self.patches.join(level[..., None].expand(-1, -1, self.patches.cells))
+        everywhere = self.patches.fill(level)
         if self.config.head == "noise":
             noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
             return (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3), None

@@ -104,7 +104,7 @@ def denoising_loss(
     The first `ENERGY_SHARE` of the batch trains the energies with the voxels hidden; the rest
     trains the voxels with the energies given. Of each part the share `masked` sees some of the
     voxel tokens clean and has to find the others: hidden in one half of the cases, noisy in the
-    other.
+    other. The share `untold` is not told its conditions, which guidance needs.
     """
     b, device = len(clean.energies), clean.energies.device
     process, plain = PROCESSES[network.config.process], network.config.plain
@@ -118,7 +118,7 @@ def denoising_loss(
     level_v = torch.where(seen, 1.0, level[:, None])
     noise = Scaled(_normal(draw, clean.voxels.shape, device),
                    _normal(draw, clean.energies.shape, device))  # fmt: skip
-    everywhere = network.patches.join(level_v[..., None].expand(-1, -1, network.patches.cells))
+    everywhere = network.patches.fill(level_v)
     noisy = Scaled(
         torch.lerp(noise.voxels, clean.voxels, everywhere),
         torch.lerp(noise.energies, clean.energies, level_e[:, None]),

@@ -20,7 +20,7 @@ ENERGY_STEPS = 8
 
 Guess = Callable[[Tensor, Tensor], Tensor]
 Fresh = Callable[[Tensor], Tensor]
-MOST = 6.0
+MOST = 6.0  # Of a logarithm of odds: beyond it the network is believed, not the number of hits.
 CLIP = 6.0  # Spreads of the voxels; a guess made from the noise alone may be anywhere.
 
 
@@ -171,8 +171,7 @@ class _Sight:
         self.seen = noise.voxels.new_zeros(b, tokens)
         if known is not None:
             self.seen = known.tokens.to(self.seen.dtype).expand(b, tokens)
-        patches = network.patches
-        self.cells = patches.join(self.seen[..., None].expand(-1, -1, patches.cells)) > 0
+        self.cells = network.patches.fill(self.seen) > 0
 
     def energies(self, x: Tensor, t: Tensor) -> Tensor:
         """Guess of the energies (B, K) from x (B, K) at level t ()."""
@@ -197,9 +196,7 @@ class _Sight:
             filled, odds = self.network.believe(hidden, c, x, level)
             if odds is not None and self.hits is not None:
                 odds = expecting(odds, self.hits)
-            empty = self.network.empty.expand_as(filled)
-            mean = filled if odds is None else torch.lerp(empty, filled, torch.sigmoid(odds))
-            guesses.append(mean.clamp(-CLIP, CLIP))
+            guesses.append(self.network.expected(filled, odds).clamp(-CLIP, CLIP))
             if given is self.conditions[0]:
                 self.last = filled, odds
         return self._voxels(self._guided(guesses))
