@@ -33,6 +33,7 @@ __all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "qua
 
 CUT_MEV = 5e-4
 EMPTY = -2.0
+BLUR = 0.5  # Of the logarithm of an empty layer's energy.
 LARGEST = 4.0  # Spreads of the sketch.
 _SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
@@ -149,9 +150,18 @@ class ShowerScale(nn.Module):
         self.requires_grad_(False)
         return loss
 
-    def forward(self, voxels: Tensor, conditions: Conditions) -> Scaled:
-        """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty."""
-        white = self.energies(self._raw_energies(voxels, conditions), conditions.features)
+    def forward(
+        self, voxels: Tensor, conditions: Conditions, draw: torch.Generator | None = None
+    ) -> Scaled:
+        """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty.
+
+        With `draw` what stands at single values is spread out, for a law with a density: a number
+        of hits within half of one, and the energy of an empty layer, which counts for nothing.
+        """
+        raw = self._raw_energies(voxels, conditions)
+        if draw is not None:
+            raw = self._spread_out(raw, draw)
+        white = self.energies(raw, conditions.features)
         # A deposit where none was expected is dozens of spreads away; the sketch only guides.
         exact = 1 + 2 * self.sketch.shape[2]
         white = torch.cat([white[:, :exact], white[:, exact:].clamp(-LARGEST, LARGEST)], dim=1)
@@ -197,6 +207,14 @@ class ShowerScale(nn.Module):
         if filled is not None:
             layers = torch.where(filled, layers.clamp(min=CUT_MEV), 0.0)
         return layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
+
+    def _spread_out(self, raw: Tensor, draw: torch.Generator) -> Tensor:
+        z = self.sketch.shape[2]
+        total, layers, hits, coarse = raw.tensor_split((1, 1 + z, 1 + 2 * z), dim=1)
+        part = torch.rand(hits.shape, generator=draw).to(hits.device) - 0.5
+        apart = BLUR * torch.randn(layers.shape, generator=draw).to(hits.device)
+        layers = torch.where(hits == 0, layers + apart, layers)
+        return torch.cat([total, layers, (hits.exp() + part).log(), coarse], dim=1)
 
     def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
         layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]

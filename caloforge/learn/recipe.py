@@ -21,6 +21,7 @@ __all__ = ["DIAL", "Recipe", "load_recipe"]
 DIAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "micro": dict(batch=64, steps=6000, learning_rate=5e-3),
+        "student": dict(batch=64, steps=15_000, learning_rate=4.5e-3),
         "tiny": dict(batch=64, steps=7500, learning_rate=4.5e-3),
         "slides": dict(batch=64, steps=2500, learning_rate=4e-3),
         "small": dict(batch=64, steps=15_000, learning_rate=4e-3),
@@ -51,10 +52,11 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["diffusion"] = "diffusion"
-    size: Literal["micro", "tiny", "small", "base", "large", "slides"] = "tiny"
+    size: Literal["micro", "student", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
     start: str | None = None
-    process: Literal["flow", "edm", "ddpm"] = "flow"
+    process: Literal["flow", "edm", "ddpm", "beliefs"] = "flow"
+    calls: int = Field(default=0, ge=0, le=64)
     head: Literal["bayes", "noise"] = "bayes"
     plain: bool = False
     geometry: Literal["descriptors", "onehot"] = "descriptors"

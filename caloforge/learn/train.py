@@ -143,7 +143,7 @@ def _config(recipe: Recipe, stream: ShowerStream) -> DiffusionConfig:
     names = {detector.name for detector in stream.detectors}
     return config_of(
         recipe.size, stream.detectors[0].mesh.shape, process=recipe.process, head=recipe.head,
-        plain=recipe.plain, positions=recipe.positions,
+        plain=recipe.plain, positions=recipe.positions, calls=recipe.calls,
         detectors=len(names) if recipe.geometry == "onehot" else 0,
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def _fit(
     voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
     scale = ShowerScale(network.sketch)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
-    network.fit(joined.features, scale(voxels, joined).voxels)
+    network.fit(joined.features, scale(voxels, joined, _noise_at(recipe.seed, 0)))
     if recipe.start:
         _start_from(load_model(recipe.start), network, scale)
     return scale, _valid_range(stream, parts)
@@ -276,8 +276,8 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, run.step)
     given = given.to(device)
-    clean = run.model.scale(voxels.to(device), given)
     draw = _noise_at(recipe.seed, run.step)
+    clean = run.model.scale(voxels.to(device), given, draw)
     energies, filled = denoising_loss(run.network, clean, given, draw, recipe.masked, recipe.untold)
     loss = energies + filled
     run.loss = float(loss.detach())
@@ -318,20 +318,23 @@ def _record(run: Run, losses: dict[str, float]) -> None:
     """Append a line to metrics.jsonl, with the validation loss where it is due."""
     line: dict[str, Any] = {"step": run.step, **losses, "seconds": round(run.seconds, 2)}
     if run.step % run.recipe.validate_every == 0 or run.step == run.recipe.steps:
-        run.validation_loss = line["validation"] = _validate(run)
+        energies, filled = _validate(run)
+        run.validation_loss = line["validation"] = energies + filled
+        line |= {"validation_energies": energies, "validation_voxels": filled}
     with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
 
 @torch.no_grad()
-def _validate(run: Run) -> float:
-    """Loss of the averaged weights on the validation split, always with the same noise."""
+def _validate(run: Run) -> tuple[float, float]:
+    """Losses of energies and voxels on the validation split, averaged weights, always one noise."""
     draw, device = _noise_at(run.recipe.seed, 2**31), run.fabric.device
-    total = count = 0.0
+    total, count = torch.zeros(2, device=device), 0
     for sample in run.validation.all():
         given = _conditions(run.validation, sample).to(device)
-        clean = run.model.scale(torch.from_numpy(sample.voxels).to(device), given)
+        clean = run.model.scale(torch.from_numpy(sample.voxels).to(device), given, draw)
         # A block too small to be shared out has no loss of one stage: the mean of nothing is NaN.
         losses = torch.stack(denoising_loss(run.model.network, clean, given, draw)).nan_to_num()
-        total, count = total + float(losses.sum()) * len(sample), count + len(sample)
-    return total / count
+        total, count = total + losses * len(sample), count + len(sample)
+    energies, voxels = (total / count).tolist()
+    return energies, voxels

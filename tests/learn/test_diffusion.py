@@ -10,12 +10,12 @@ import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.models.belief import Belief
 from caloforge.learn.models.diffusion import (
     SIZES,
     DiffusionConfig,
     DiffusionTransformer,
     config_of,
-    posterior,
 )
 from caloforge.learn.models.process import PROCESSES, denoising_loss
 from caloforge.learn.models.samplers import SAMPLERS, multistep, sample
@@ -77,15 +77,13 @@ def test_config_survives_json() -> None:
     assert DiffusionConfig.from_dict(config.to_dict()) == config
 
 
-def posterior_mean(noisy, t, mean, log_spread, logit=None, empty=None) -> torch.Tensor:
-    filled, odds = posterior(noisy, t, mean, log_spread, logit, empty)
-    return filled if empty is None else torch.lerp(empty.expand_as(filled), filled, odds.sigmoid())
-
-
 # Of a Gaussian N(m, s^2) the guess is known: the samplers must turn noise into m + s noise.
 def gaussian(m: float, s: float):
-    spread = torch.tensor(s, dtype=torch.float64).log()
-    return lambda x, t: posterior(x, t, torch.full_like(x, m), spread)[0]
+    def guess(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        belief = Belief.filled(torch.full_like(x, m), torch.full_like(x, s).log())
+        return belief.seen(x, t.expand_as(x), torch.zeros(())).value()
+
+    return guess
 
 
 def error_of(name: str, steps: int, m: float = 2.0, s: float = 0.5) -> float:
@@ -137,29 +135,6 @@ def test_multistep_is_exact_for_a_guess_linear_in_the_level() -> None:
     assert float(x) == pytest.approx(exact, abs=1e-9)
 
 
-def test_the_posterior_is_that_of_bayes() -> None:
-    """Against a numerical integral over a spike at `empty` and a Gaussian."""
-    p, mean, spread, empty = 0.3, 1.5, 0.7, -0.4
-    grid = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
-    density = torch.exp(-(((grid - mean) / spread) ** 2) / 2)
-    weights = torch.cat([torch.tensor([1 - p]), p * density / density.sum()])
-    values = torch.cat([torch.tensor([empty]), grid])
-    for t, noisy in [(0.0, 0.8), (0.3, -0.5), (0.5, 0.4), (0.8, 0.1), (0.9, 1.7)]:
-        like = torch.exp(-(((noisy - t * values) / (1 - t)) ** 2) / 2) * weights
-        expected = float((like * values).sum() / like.sum())
-        numbers = (noisy, t, mean, np.log(spread), np.log(p / (1 - p)), empty)
-        arguments = (torch.tensor(x, dtype=torch.float64) for x in numbers)
-        assert float(posterior_mean(*arguments)) == pytest.approx(expected, abs=2e-4)
-
-
-def test_without_noise_the_posterior_is_the_input() -> None:
-    x, one = torch.linspace(0.5, 3, 6), torch.ones(6)
-    assert torch.allclose(posterior_mean(x, one, -x, 0 * x), x, atol=1e-4)
-    empty = torch.tensor(-0.4)
-    x[2] = empty
-    assert torch.allclose(posterior_mean(x, one, -x, 0 * x, 0 * x, empty), x, atol=1e-3)
-
-
 def test_sampling_repeats_itself_and_sees_phi(small_detector: Detector) -> None:
     net, given = awake(network()), given_for(small_detector, 4)
     noise = Scaled(torch.randn(4, *SHAPE), torch.randn(4, ENERGIES))
@@ -173,7 +148,7 @@ def test_sampling_repeats_itself_and_sees_phi(small_detector: Detector) -> None:
 def test_overfits_a_few_showers(toy: Toy, small_detector: Detector) -> None:
     net, given = network(), given_for(small_detector, 4)
     clean = Scaled(torch.randn(4, *SHAPE), torch.randn(4, ENERGIES))
-    net.fit(given.features, clean.voxels)
+    net.fit(given.features, clean)
     optimiser = torch.optim.Adam(net.parameters(), 5e-3)
     draw = torch.Generator().manual_seed(0)
     losses = []

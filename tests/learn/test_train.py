@@ -156,4 +156,4 @@ def test_the_dial_spends_about_twenty_tokens_a_parameter() -> None:
         network = DiffusionTransformer(config_of(size, (9, 16, 45)))
         weights = sum(p.numel() for p in network.parameters())
         seen = dial["steps"] * dial["batch"] * (1 + network.patches.tokens)
-        assert 10 < seen / weights < 40, size
+        assert 10 < seen / weights < 70, size  # the student is to be small, not cheap to train

@@ -33,13 +33,13 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.preprocess import Scaled
+from caloforge.learn.models.belief import FINEST, Belief
+from caloforge.learn.preprocess import Scaled, quantities
 from caloforge.learn.tokens import Patches, fourier, positions
 
-__all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of", "posterior"]
+__all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of"]
 
 POSITION = 8
-HIDDEN = 16  # Channels of the neighbourhood of a voxel.
 SKETCH = (3, 2, 5)  # Largest coarse cell of the sketch, in cells (r, phi, z).
 
 
@@ -52,7 +52,9 @@ class DiffusionConfig:
     layer that guesses their noise; plain: voxels are drawn alone, without energies; detectors: 0,
     or the detectors are told by a one-hot index of so many, without maps or physical positions, and
     one that was not trained on is all zeros; positions: fixed sine-cosine
-    of physical lengths, or learned.
+    of physical lengths, or learned; mixture: Gaussians of a filled voxel; hidden: channels of the
+    neighbourhood of a voxel, 0 for none; calls: the number of steps that the network was made for,
+    0 for any.
     """
 
     shape: tuple[int, int, int]
@@ -61,11 +63,14 @@ class DiffusionConfig:
     width: int
     depth: int
     heads: int
-    process: Literal["flow", "edm", "ddpm"] = "flow"
+    process: Literal["flow", "edm", "ddpm", "beliefs"] = "flow"
     head: Literal["bayes", "noise"] = "bayes"
     plain: bool = False
     detectors: int = 0
     positions: Literal["fixed", "learned"] = "fixed"
+    mixture: int = 1
+    hidden: int = 16
+    calls: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
@@ -84,6 +89,7 @@ class DiffusionConfig:
 SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "micro": dict(patch=(0, 0, 5), width=32, depth=2, heads=2),
+        "student": dict(patch=(0, 0, 1), width=96, depth=4, heads=4, mixture=2, hidden=8),
         "tiny": dict(patch=(0, 0, 1), width=128, depth=4, heads=4),
         "slides": dict(patch=(3, 4, 3), width=144, depth=4, heads=4),  # of recipes/slides.toml
         "small": dict(patch=(0, 0, 1), width=160, depth=6, heads=5),
@@ -110,12 +116,14 @@ def _divisor(n: int, most: int) -> int:
 
 
 class DiffusionTransformer(nn.Module):
-    """Predicts the clean shower from a noisy one, its levels and its conditions."""
+    """Believes in a clean shower, given a noisy one, its levels and its conditions."""
 
     feature_mean: Tensor
     feature_spread: Tensor
     known: Tensor
     empty: Tensor
+    whiten: Tensor
+    colour: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -149,13 +157,21 @@ class DiffusionTransformer(nn.Module):
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.last_modulation = nn.Linear(d, 2 * d)
         self.register_buffer("empty", torch.zeros(()))
-        self.head_voxels = nn.Linear(d, (3 if config.head == "bayes" else 1) * cells)
-        if config.head == "bayes":
-            self.neighbours = Neighbours(5, HIDDEN, 3, d)
+        self.numbers = 3 * config.mixture if config.head == "bayes" else 1  # of a voxel's belief
+        self.head_voxels = nn.Linear(d, self.numbers * cells)
+        if config.head == "bayes" and config.hidden:
+            self.neighbours = Neighbours(self.numbers + 2, config.hidden, self.numbers, d)
         self.head_layers = nn.Linear(d, 2 * p_z)
         self.head_hits = nn.Linear(d, 2 * p_z)
         self.head_sketch = nn.Linear(d, 2 * across)
         self.head_total = nn.Linear(d, 2)
+        count = quantities(self.sketch)
+        self.register_buffer("whiten", torch.eye(count))
+        self.register_buffer("colour", torch.eye(count))
+        if config.process == "beliefs":
+            self.head_spread = nn.Linear(d, count)
+            nn.init.zeros_(self.head_spread.weight)
+            nn.init.zeros_(self.head_spread.bias)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -171,20 +187,32 @@ class DiffusionTransformer(nn.Module):
             nn.init.zeros_(block.table)
 
     @torch.no_grad()
-    def fit(self, features: Tensor, voxels: Tensor) -> None:
-        """Fit the features' scale (N, F), and what the head believes of voxels (N, R, PHI, Z)."""
+    def fit(self, features: Tensor, clean: Scaled) -> None:
+        """Fit the features' scale (N, F), what is believed of voxels at first, and the directions
+        in which the energies fluctuate independently.
+        """
         spread = features.std(0)
         self.feature_mean.copy_(features.mean(0))
         self.feature_spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
-        self.empty.copy_(voxels.min())
-        filled = voxels[voxels > self.empty + 1e-3]
+        self.empty.copy_(clean.voxels.min())
+        filled = clean.voxels[clean.voxels > self.empty + 1e-3]
         if self.config.detectors:
             known = torch.unique(features[:, -len(DESCRIPTOR_NAMES) :], dim=0)
             self.known[: len(known)] = known
+        if self.config.process == "beliefs":
+            variance, axes = torch.linalg.eigh(torch.cov(clean.energies.T))
+            size = variance.clamp(min=1e-3).sqrt()
+            self.whiten.copy_(axes / size)
+            self.colour.copy_((axes * size).T)
         if self.config.head == "noise":
             return
-        share = torch.tensor(len(filled) / voxels.numel())
-        beliefs = torch.stack([share.logit(), filled.mean(), filled.std().log()])
+        share = torch.tensor(len(filled) / clean.voxels.numel())
+        m = self.config.mixture
+        apart = torch.linspace(-1, 1, m) if m > 1 else torch.zeros(1)
+        means = filled.mean() + filled.std() * apart
+        width = (filled.std() / m).log().expand(m)
+        shares = torch.zeros(m - 1)  # the first stands at zero
+        beliefs = torch.cat([share.logit()[None], means, width, shares])
         self.head_voxels.bias.copy_(beliefs.repeat_interleave(self.patches.cells))
 
     def forward(
@@ -194,8 +222,8 @@ class DiffusionTransformer(nn.Module):
         level_energies: Tensor,
         given: Conditions,
         first: int | None = None,
-    ) -> Scaled:
-        """Predict the clean shower: the posterior mean of voxels and energies.
+    ) -> tuple[Belief, Belief]:
+        """What is believed of the clean shower: of voxels, and of the energies times `whiten`.
 
         noisy: voxels (B, R, PHI, Z) and energies (B, K); level_voxels (B, T) and
         level_energies (B,) from 0 (noise) to 1 (clean). With `first`, only the energies of the
@@ -203,11 +231,11 @@ class DiffusionTransformer(nn.Module):
         """
         x, c = self.trunk(noisy, level_voxels, level_energies, given)
         to, after = (None, 0) if first is None else (first, first)
-        voxels = self.guess_voxels(x[after:], c[after:], noisy.voxels[after:], level_voxels[after:])
-        energies = noisy.energies[:to]
-        if len(energies):
-            energies = self.guess_energies(x[:to], energies, level_energies[:to])
-        return Scaled(voxels, energies)
+        voxels = self.believe_voxels(
+            x[after:], c[after:], noisy.voxels[after:], level_voxels[after:]
+        )
+        energies = noisy.energies[:to] @ self.whiten
+        return voxels, self.believe_energies(x[:to], energies, level_energies[:to])
 
     def trunk(
         self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
@@ -268,34 +296,35 @@ class DiffusionTransformer(nn.Module):
         )
         return slab[:, None, None].expand(-1, g_r, g_phi, -1, -1).reshape(b, g_r * g_phi * g_z, -1)
 
-    def guess_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        """Posterior mean of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T)."""
-        return self.expected(*self.believe(x, c, noisy, level))
+    def expected(self, belief: Belief) -> Tensor:
+        """Mean of voxels (B, R, PHI, Z) of which this is believed."""
+        filled = belief.value()
+        return torch.lerp(self.empty.expand_as(filled), filled, torch.sigmoid(belief.odds))
 
-    def expected(self, filled: Tensor, odds: Tensor | None) -> Tensor:
-        """Mean of voxels (B, R, PHI, Z) of which `believe` holds this."""
-        if odds is None:
-            return filled
-        return torch.lerp(self.empty.expand_as(filled), filled, torch.sigmoid(odds))
+    def believe_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Belief:
+        """What is believed of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T).
 
-    def believe(
-        self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """What is believed of voxels (B, R, PHI, Z): their mean if filled, and the logarithm of the
-        odds that they are (None for a head that knows no empty ones); arguments as `guess_voxels`.
+        A head that guesses noise believes in what follows from its guess.
         """
-        everywhere = self.patches.fill(level)
+        everywhere, m = self.patches.fill(level), self.config.mixture
         if self.config.head == "noise":
             noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
-            return (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3), None
-        belief = self.head_voxels(x[:, 1:]).chunk(3, dim=-1)  # 3 x (B, T, cells)
-        maps = torch.stack([self.patches.join(part) for part in belief], dim=1)  # (B, 3, R, PHI, Z)
-        seen = torch.cat([maps, torch.stack([noisy, everywhere], dim=1)], dim=1)
-        logit, mean, log_spread = (maps + self.neighbours(seen, c)).float().unbind(1)
-        return posterior(noisy, everywhere, mean, log_spread, logit, self.empty)
+            guess = (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3)
+            return Belief.filled(guess, torch.full_like(guess, FINEST))
+        parts = self.head_voxels(x[:, 1:]).chunk(self.numbers, dim=-1)  # each (B, T, cells)
+        maps = torch.stack([self.patches.join(part) for part in parts], dim=1)
+        if self.config.hidden:  # maps (B, 3 M, R, PHI, Z)
+            seen = torch.cat([maps, torch.stack([noisy, everywhere], dim=1)], dim=1)
+            maps = maps + self.neighbours(seen, c)
+        maps = maps.float()
+        share = torch.cat([torch.zeros_like(maps[:, :1]), maps[:, 1 + 2 * m :]], dim=1)
+        belief = Belief.of(maps[:, 0], share, maps[:, 1 : 1 + m], maps[:, 1 + m : 1 + 2 * m])
+        return belief.seen(noisy, everywhere, self.empty)
 
-    def guess_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        """Posterior mean of the energies (B, K) from `trunk`; noisy likewise, level (B,)."""
+    def believe_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Belief:
+        """What is believed of the energies times `whiten` (B, K) from `trunk`; noisy likewise,
+        level (B,).
+        """
         b, (g_r, g_phi, g_z), blocks = len(x), self.patches.grid, self.sketch.grid[2]
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
         layers, hits = (
@@ -306,32 +335,8 @@ class DiffusionTransformer(nn.Module):
         sketch = self.head_sketch(block).reshape(b, blocks, 2, -1).permute(0, 2, 3, 1)
         total = self.head_total(x[:, 0])[..., None]  # (B, 2, 1)
         beliefs = torch.cat([total, layers, hits, sketch.reshape(b, 2, -1)], dim=2).float()
-        return posterior(noisy, level[:, None], beliefs[:, 0], beliefs[:, 1])[0]
-
-
-def posterior(
-    noisy: Tensor,
-    level: Tensor,
-    mean: Tensor,
-    log_spread: Tensor,
-    logit: Tensor | None = None,
-    empty: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""Posterior of a clean value given its noisy one, :math:`x_t = t x_1 + (1-t) \epsilon`.
-
-    Before looking, x_1 is N(mean, spread^2) with the probability of `logit`, else `empty`; without
-    `logit` it is never empty. All (...), level t from 0 to 1. Returns the posterior mean if it is
-    not empty, and the logarithm of the odds that it is not (without `logit`: infinite).
-    """
-    noise = (1 - level).clamp(min=1e-3).square()
-    spread = log_spread.clamp(-5.0, 2.0).exp().square()
-    marginal = level.square() * spread + noise
-    filled = (spread * level * noisy + noise * mean) / marginal
-    if logit is None or empty is None:
-        return filled, torch.full_like(filled, torch.inf)
-    evidence = (
-        (noisy - level * empty).square() / noise
-        - (noisy - level * mean).square() / marginal
-        + (noise / marginal).log()
-    ) / 2
-    return filled, logit + evidence
+        mean, log_spread = beliefs @ self.whiten, beliefs[:, 1]
+        if self.config.process == "beliefs":
+            log_spread = self.head_spread(x[:, 0]).float()
+        belief = Belief.filled(mean[:, 0], log_spread)
+        return belief.seen(noisy, level[:, None], self.empty)

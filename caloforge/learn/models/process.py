@@ -9,7 +9,9 @@ three; they differ in the distribution of t, the weight of the loss, and the lev
   arXiv:2403.03206), levels closer together towards the data;
 - ``edm``: :math:`\ln \sigma` normal, its own weight and levels (Karras et al., arXiv:2206.00364);
 - ``ddpm``: 400 steps of the cosine schedule, loss on :math:`\epsilon` (Ho et al.,
-  arXiv:2006.11239; Nichol and Dhariwal, arXiv:2102.09672).
+  arXiv:2006.11239; Nichol and Dhariwal, arXiv:2102.09672);
+- ``beliefs``: t even in [0, 1), a share of it at 0, where a shower begins; the whole belief is
+  trained, by its likelihood, and drawn from in a few even steps (see `belief`).
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ __all__ = ["PROCESSES", "Process", "denoising_loss"]
 
 CLOSEST = 0.05  # The field is x_1 - x_t over 1 - t; no closer to t = 1 than this.
 ENERGY_SHARE = 0.25  # Share of a batch that trains the first stage.
+NEAREST = 0.95  # No level that is closer to the data has to be known to draw in a few steps.
 CROWDED = 1.5  # Levels of sampling stand closer at the clean end, where voxels are decided.
 DDPM_STEPS = 400
+VOXELS = 10.0  # Weight of a voxel's surprise: most voxels are empty and hardly surprise.
+AT_NOISE = 0.25  # Share of the showers of ``beliefs`` that are trained where they begin.
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,14 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(
             ),
             sampler="ancestral", steps=DDPM_STEPS,
         ),
+        "beliefs": Process(
+            draw=lambda normal: (
+                (torch.special.ndtr(normal) - AT_NOISE) / (1 - AT_NOISE) * NEAREST
+            ).clamp(min=0),
+            weight=lambda t: torch.full_like(t, VOXELS),
+            levels=lambda steps: torch.linspace(0, 1, steps + 1),
+            sampler="beliefs", steps=4,
+        ),
     }
 )  # fmt: skip
 
@@ -110,14 +123,14 @@ def denoising_loss(
     process, plain = PROCESSES[network.config.process], network.config.plain
     first = 0 if plain else round(b * ENERGY_SHARE)
     energies_first = torch.arange(b, device=device) < first
-    t = process.draw(_normal(draw, (b,), device))
+    t = _drawn_levels(network, _normal(draw, (b,), device))
     seen = _masks(network.patches.tokens, b, masked, draw).to(device)  # (B, T)
     hidden = torch.rand(b, generator=draw).to(device) < 0.5
     level_e = torch.where(energies_first, t, torch.full_like(t, 0.0 if plain else 1.0))
     level = torch.where(energies_first | (hidden & seen.any(1)), torch.zeros_like(t), t)
     level_v = torch.where(seen, 1.0, level[:, None])
     noise = Scaled(_normal(draw, clean.voxels.shape, device),
-                   _normal(draw, clean.energies.shape, device))  # fmt: skip
+                   _normal(draw, clean.energies.shape, device) @ network.colour)  # fmt: skip
     everywhere = network.patches.fill(level_v)
     noisy = Scaled(
         torch.lerp(noise.voxels, clean.voxels, everywhere),
@@ -126,17 +139,32 @@ def denoising_loss(
     if untold:
         drop = torch.rand(b, 1, generator=draw).to(device) < untold
         given = given._replace(features=given.features.masked_fill(drop, torch.nan))
-    guess = network(noisy, level_v, level_e, given, first)
+    voxels, energies = network(noisy, level_v, level_e, given, first)
     wanted = (~seen[first:]).float()
-    misses = network.patches.cut((guess.voxels - clean.voxels[first:]).square()).mean(-1) * wanted
-    voxels = misses.sum(1) / wanted.sum(1) * process.weight(level[first:])
-    misses = (guess.energies - clean.energies[:first]).square()
+    if network.config.process == "beliefs":
+        misses = voxels.surprise(clean.voxels[first:], network.empty)
+    else:
+        misses = (network.expected(voxels) - clean.voxels[first:]).square()
+    misses = network.patches.cut(misses).mean(-1) * wanted
+    of_voxels = (misses.sum(1) / wanted.sum(1) * process.weight(level[first:])).mean()
     if plain:
-        return voxels.new_zeros(()), voxels.mean()
+        return of_voxels.new_zeros(()), of_voxels
+    if network.config.process == "beliefs":
+        return energies.surprise(clean.energies[:first] @ network.whiten).mean(), of_voxels
+    misses = (energies.value() @ network.colour - clean.energies[:first]).square()
     z = clean.voxels.shape[-1]  # total and layers, their hits, the sketch: each counts alike
     parts = misses.split([1 + z, z, misses.shape[1] - 1 - 2 * z], dim=1)
-    energies = torch.stack([part.mean(1) for part in parts]).mean(0) * process.weight(t[:first])
-    return energies.mean(), voxels.mean()
+    of_energies = torch.stack([part.mean(1) for part in parts]).mean(0) * process.weight(t[:first])
+    return of_energies.mean(), of_voxels
+
+
+def _drawn_levels(network: DiffusionTransformer, normal: Tensor) -> Tensor:
+    """Levels (B,) to train at; of a network made for so many steps, those it will meet."""
+    process = PROCESSES[network.config.process]
+    if not network.config.calls:
+        return process.draw(normal)
+    levels = process.levels(network.config.calls)[:-1].to(normal.device)
+    return levels[(torch.special.ndtr(normal) * len(levels)).long().clamp(max=len(levels) - 1)]
 
 
 def _masks(tokens: int, b: int, share: float, draw: torch.Generator) -> Tensor:

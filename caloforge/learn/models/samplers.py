@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from caloforge.learn.condition import Conditions
+from caloforge.learn.models.belief import Belief, moved
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled
 
-__all__ = ["SAMPLERS", "Known", "ancestral", "euler", "expecting", "heun", "multistep", "sample"]
+__all__ = [
+    "SAMPLERS", "Known", "ancestral", "beliefs", "euler", "expecting", "heun", "multistep",
+    "sample",
+]  # fmt: skip
 
 ENERGY_STEPS = 8
 
 Guess = Callable[[Tensor, Tensor], Tensor]
+Believe = Callable[[Tensor, Tensor], Belief]
 Fresh = Callable[[Tensor], Tensor]
 MOST = 6.0  # Of a logarithm of odds: beyond it the network is believed, not the number of hits.
 CLIP = 6.0  # Spreads of the voxels; a guess made from the noise alone may be anywhere.
@@ -79,9 +84,28 @@ def ancestral(guess: Guess, x: Tensor, levels: Tensor, fresh: Fresh = torch.rand
     return x
 
 
-SAMPLERS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {"euler": euler, "heun": heun, "multistep": multistep, "ancestral": ancestral}
-)
+def beliefs(
+    believe: Believe, x: Tensor, levels: Tensor, fresh: Fresh, empty: Tensor
+) -> tuple[Tensor, Tensor]:
+    """From x (B, ...) at the first of the levels (K + 1,) to the last, by K draws from beliefs.
+
+    `believe` gives the belief of the clean values, `empty` () is the value of those that are not
+    filled. Returns the values and whether they are filled, both (B, ...).
+    """
+    filled = torch.ones_like(x, dtype=torch.bool)
+    for t, s in zip(levels[:-1], levels[1:], strict=True):
+        filled, mean, spread = believe(x, t).chosen(torch.special.ndtr(fresh(x)))
+        mean, spread = torch.where(filled, mean, empty), torch.where(filled, spread, 0.0)
+        x = moved(x, mean, spread, fresh(x), t, s)
+    return x, filled
+
+
+SAMPLERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "euler": euler, "heun": heun, "multistep": multistep, "ancestral": ancestral,
+        "beliefs": beliefs,
+    }
+)  # fmt: skip
 
 
 class Known(NamedTuple):
@@ -110,32 +134,32 @@ def sample(
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
-    for a smooth guess. That of a voxel turns sharply from empty to filled and is not continued.
-    `fresh` gives the noise that the ancestral sampler adds on the way; `guidance` other than 1
+    for a smooth guess; by ``beliefs`` they take as many draws as the voxels. The guess of a voxel
+    turns sharply from empty to filled and is not continued.
+    `fresh` gives the noise that a chain adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
     `hits` gives the number of hits of each layer (B, Z) from the energies (B, K); the odds are then
-    shifted, layer by layer and at every step, so that as many are expected. Whether a voxel is
-    empty is left open: the last guess is returned as what is believed.
+    shifted, layer by layer and at every step, so that as many are expected. A solver leaves open
+    whether a voxel is empty: the last belief is returned.
     """
-    process, plain = PROCESSES[network.config.process], network.config.plain
-    see = _Sight(network, noise, given, guidance, known)
-    energies = noise.energies
-    if not plain:
-        levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=energies.device)
-        energies = multistep(see.energies, energies, levels)
-    levels, more = process.levels(steps).to(energies.device), {}
-    if sampler == "ancestral":
-        more = {"fresh": fresh}
-    told = 0.0 if plain else 1.0
-    if hits is not None and not plain:
-        see.hits = hits(energies)
-
-    def guess(x: Tensor, t: Tensor) -> Tensor:
-        return see.voxels(x, t, energies, told)
-
-    voxels = SAMPLERS[sampler](guess, noise.voxels, levels, **more)
-    filled, odds = see.last
-    return Scaled(voxels, energies) if odds is None else Drawn(filled, energies, odds)
+    process, see = PROCESSES[network.config.process], _Sight(network, noise, given, guidance, known)
+    levels, empty = process.levels(steps).to(noise.voxels.device), network.empty
+    draws = sampler == "beliefs"
+    if not network.config.plain:
+        even = torch.linspace(0, 1, ENERGY_STEPS + 1, device=levels.device)
+        if draws:
+            z, _ = beliefs(see.energies, noise.energies, levels, fresh, empty)
+        else:
+            z = multistep(lambda x, t: see.energies(x, t).value(), noise.energies, even)
+        see.tell(z @ network.colour, hits)
+    if draws:
+        voxels, filled = beliefs(see.voxels, noise.voxels, levels, fresh, empty)
+        return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
+    more = {"fresh": fresh} if sampler == "ancestral" else {}
+    voxels = SAMPLERS[sampler](see.guess, noise.voxels, levels, **more)
+    if network.config.head == "noise":
+        return Scaled(voxels, see.told)
+    return Drawn(see.last.value(), see.told, see.last.odds)
 
 
 def expecting(odds: Tensor, hits: Tensor, rounds: int = 8) -> Tensor:
@@ -154,7 +178,11 @@ def expecting(odds: Tensor, hits: Tensor, rounds: int = 8) -> Tensor:
 
 
 class _Sight:
-    """The network as a sampler asks it: guesses of one part, at one level."""
+    """The network as a sampler asks it: beliefs of one part, at one level.
+
+    Energies are in the directions in which they fluctuate independently (times `whiten`), until
+    they are told to the voxels.
+    """
 
     def __init__(
         self, network: DiffusionTransformer, noise: Scaled, given: Conditions, guidance: float,
@@ -163,8 +191,6 @@ class _Sight:
         self.network, self.noise, self.known, self.guidance = network, noise, known, guidance
         b, tokens = given.showers, network.patches.tokens
         self.conditions = [given]
-        self.hits: Tensor | None = None
-        self.last: tuple[Tensor, Tensor | None] = noise.voxels, None  # believed in the last call
         if guidance != 1:
             untold = torch.full_like(given.features, torch.nan)
             self.conditions.append(given._replace(features=untold))
@@ -172,39 +198,60 @@ class _Sight:
         if known is not None:
             self.seen = known.tokens.to(self.seen.dtype).expand(b, tokens)
         self.cells = network.patches.fill(self.seen) > 0
+        self.told, self.level_told = noise.energies, noise.energies.new_zeros(b)
+        self.hits: Tensor | None = None
+        self.last: Belief
 
-    def energies(self, x: Tensor, t: Tensor) -> Tensor:
-        """Guess of the energies (B, K) from x (B, K) at level t ()."""
-        now, noisy = t.expand(len(x)), Scaled(self._voxels(self.noise.voxels), x)
-        guesses = []
+    def tell(self, energies: Tensor, hits: Callable[[Tensor], Tensor] | None) -> None:
+        """Give the voxels their energies (B, K), and the number of hits that follows from them."""
+        self.told = self._kept_energies(energies)
+        self.level_told = torch.ones_like(self.level_told)
+        self.hits = None if hits is None else hits(self.told)
+
+    def energies(self, x: Tensor, t: Tensor) -> Belief:
+        """Belief of the energies (B, K) from x (B, K) at level t ()."""
+        network, now = self.network, t.expand(len(x))
+        noisy = Scaled(self.kept(self.noise.voxels), x @ network.colour)
+        found = []
         for given in self.conditions:
-            hidden, _ = self.network.trunk(noisy, self.seen, now, given)
-            guesses.append(self.network.guess_energies(hidden, x, now))
-        guess = self._guided(guesses)
+            hidden, _ = network.trunk(noisy, self.seen, now, given)
+            found.append(network.believe_energies(hidden, x, now))
+        belief = self._guided(found)
         if self.known is None:
-            return guess
-        return torch.where(self.known.energies, self.known.scaled.energies, guess)
+            return belief
+        mean = self._kept_energies(belief.mean[:, 0] @ network.colour) @ network.whiten
+        return belief._replace(mean=mean[:, None])
 
-    def voxels(self, x: Tensor, t: Tensor, energies: Tensor, told: float) -> Tensor:
-        """Guess of the voxels (B, R, PHI, Z) from x likewise at level t (); `energies` (B, K)."""
-        level, x = torch.where(self.seen > 0, 1.0, t), self._voxels(x)
-        guesses = []
+    def voxels(self, x: Tensor, t: Tensor) -> Belief:
+        """Belief of the voxels (B, R, PHI, Z) from x likewise at level t ()."""
+        level, x = torch.where(self.seen > 0, 1.0, t), self.kept(x)
+        found = []
         for given in self.conditions:
-            hidden, c = self.network.trunk(
-                Scaled(x, energies), level, t.new_full((len(x),), told), given
-            )
-            filled, odds = self.network.believe(hidden, c, x, level)
-            if odds is not None and self.hits is not None:
-                odds = expecting(odds, self.hits)
-            guesses.append(self.network.expected(filled, odds).clamp(-CLIP, CLIP))
-            if given is self.conditions[0]:
-                self.last = filled, odds
-        return self._voxels(self._guided(guesses))
+            hidden, c = self.network.trunk(Scaled(x, self.told), level, self.level_told, given)
+            found.append(self.network.believe_voxels(hidden, c, x, level))
+        self.last = self._guided(found)
+        if self.hits is not None:
+            self.last = self.last._replace(odds=expecting(self.last.odds, self.hits))
+        return self.last
 
-    def _voxels(self, x: Tensor) -> Tensor:
+    def guess(self, x: Tensor, t: Tensor) -> Tensor:
+        """Mean of the voxels (B, R, PHI, Z) from x likewise at level t ()."""
+        return self.kept(self.network.expected(self.voxels(x, t)).clamp(-CLIP, CLIP))
+
+    def kept(self, x: Tensor) -> Tensor:
+        """Voxels x (B, R, PHI, Z) with those that are given in their places."""
         return x if self.known is None else torch.where(self.cells, self.known.scaled.voxels, x)
 
-    def _guided(self, guesses: list[Tensor]) -> Tensor:
-        if len(guesses) == 1:
-            return guesses[0]
-        return torch.lerp(guesses[1], guesses[0], self.guidance)
+    def _kept_energies(self, energies: Tensor) -> Tensor:
+        if self.known is None:
+            return energies
+        return torch.where(self.known.energies, self.known.scaled.energies, energies)
+
+    def _guided(self, beliefs: list[Belief]) -> Belief:
+        """Log-linear, which is exact for odds, shares and Gaussians of one spread."""
+        if len(beliefs) == 1:
+            return beliefs[0]
+        told, untold = beliefs
+        parts = [torch.lerp(b, a, self.guidance) for a, b in zip(told, untold, strict=True)]
+        odds = torch.where(told.odds.isinf(), told.odds, parts[0])
+        return Belief(odds, parts[1].log_softmax(dim=1), parts[2], told.log_spread)

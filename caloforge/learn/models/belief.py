@@ -1,0 +1,116 @@
+r"""What is believed of values: empty with some probability, else one of a few Gaussians.
+
+A voxel is a spike and a slab: at one known value if it is empty, spread out if it is filled. Under
+Gaussian noise :math:`x_t = t x_1 + (1 - t) \epsilon` such a belief stays one of its kind (`seen`),
+its mean is the guess of a diffusion model, its logarithm a proper score to train it by, and it can
+be drawn from. The last makes few steps possible (De Bortoli et al., arXiv:2502.02483; Chen et al.,
+arXiv:2504.05304): a step of a diffusion model that moves along the mean has to be short, for the
+mean of a filled and an empty voxel is neither; one that moves to a draw may be as long as values
+are independent of one another given what is seen already (`moved`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["FINEST", "Belief", "moved"]
+
+NOTHING = 1e-3  # A value no further above that of an empty voxel is empty.
+FINEST, WIDEST = -5.0, 2.0  # Logarithm of a spread.
+
+
+class Belief(NamedTuple):
+    """Belief of values (B, ...): logarithm of the odds that they are filled (B, ...), and M
+    Gaussians if so: logarithms of their shares, means and logarithms of their spreads (B, M, ...).
+
+    Values that are never empty have infinite odds.
+    """
+
+    odds: Tensor
+    share: Tensor
+    mean: Tensor
+    log_spread: Tensor
+
+    @classmethod
+    def of(cls, odds: Tensor, share: Tensor, mean: Tensor, log_spread: Tensor) -> Belief:
+        """A belief from the numbers of a network: shares are normalised, spreads kept in bounds."""
+        return cls(odds, share.log_softmax(dim=1), mean, log_spread.clamp(FINEST, WIDEST))
+
+    @classmethod
+    def filled(cls, mean: Tensor, log_spread: Tensor) -> Belief:
+        """A belief in one Gaussian (B, ...) of values that are never empty."""
+        one = mean[:, None]
+        odds = torch.full_like(mean, torch.inf)
+        return cls.of(odds, torch.zeros_like(one), one, log_spread[:, None])
+
+    def seen(self, noisy: Tensor, level: Tensor, empty: Tensor) -> Belief:
+        """The belief once the noisy values (B, ...) are seen at levels t (B, ...), from 0 to 1.
+
+        `empty` () is the value of what is not filled.
+        """
+        noisy, level = noisy[:, None], level[:, None]
+        noise = (1 - level).clamp(min=1e-3).square()
+        variance = (2 * self.log_spread).exp()
+        marginal = level.square() * variance + noise
+        share = self.share - ((noisy - level * self.mean).square() / marginal + marginal.log()) / 2
+        evidence = share.logsumexp(dim=1)
+        nothing = (((noisy - level * empty).square() / noise + noise.log()) / 2)[:, 0]
+        return Belief(
+            self.odds + evidence + nothing,
+            share - evidence[:, None],
+            (variance * level * noisy + noise * self.mean) / marginal,
+            (variance * noise / marginal).log() / 2,
+        )
+
+    def value(self) -> Tensor:
+        """Mean (B, ...) of the values if they are filled."""
+        return (self.share.exp() * self.mean).sum(dim=1)
+
+    def surprise(self, clean: Tensor, empty: Tensor | None = None) -> Tensor:
+        """Negative logarithm of the likelihood (B, ...) of clean values; natural units.
+
+        Without `empty` () none of them is empty.
+        """
+        pull = (clean[:, None] - self.mean) * (-self.log_spread).exp()
+        inside = self.share - pull.square() / 2 - self.log_spread - math.log(2 * math.pi) / 2
+        if empty is None:
+            return -inside.logsumexp(dim=1)
+        filled = F.logsigmoid(self.odds) + inside.logsumexp(dim=1)
+        return -torch.where(clean > empty + NOTHING, filled, F.logsigmoid(-self.odds))
+
+    def chosen(self, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decide what is filled, and by which Gaussian: filled (B, ...), mean, spread (B, ...).
+
+        `chance` (B, ...) is uniform in [0, 1). What is left of it below the probability of being
+        filled is uniform again and chooses the Gaussian.
+        """
+        p = torch.sigmoid(self.odds)
+        filled = chance < p
+        rest = (chance / p.clamp(min=1e-12))[:, None]
+        upto = self.share.exp().cumsum(dim=1)
+        mean, spread = self.mean[:, 0], self.log_spread[:, 0].exp()
+        for m in range(1, self.mean.shape[1]):
+            later = rest[:, 0] >= upto[:, m - 1]
+            mean = torch.where(later, self.mean[:, m], mean)
+            spread = torch.where(later, self.log_spread[:, m].exp(), spread)
+        return filled, mean, spread
+
+
+def moved(x: Tensor, mean: Tensor, spread: Tensor, normal: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """From x (B, ...) at level t to level s >= t (), if the clean value is N(mean, spread^2).
+
+    The step of an ancestral chain (Ho et al., arXiv:2006.11239, equation 7, for any pair of
+    levels) with the clean value's own fluctuation added in: one `normal` number (B, ...) serves
+    both. At s = 1 it is the clean value.
+    """
+    kept = t / s  # of the signal, from s back to t
+    before, after = (1 - t).square(), (1 - s).square()  # variances of the noise
+    added = before - kept.square() * after
+    pull = s * added / before
+    width = (added * after / before + (pull * spread).square()).sqrt()
+    return kept * after / before * x + pull * mean + width * normal
