@@ -1,10 +1,11 @@
 """Exported models in a page: one HTML file in which a browser makes showers, without a network.
 
-The page carries the ONNX files (target `plain`), ONNX Runtime Web (MIT, its WebAssembly build for one
-thread) and a script of our own that draws. Binary parts are compressed by gzip, written in base64
-and unpacked by the browser. A policy in its head (W3C Content Security Policy, level 3) forbids the
-page every connection, so it works from disk and sends nothing. The runtime comes with the package:
-`web/onnxruntime/README.md` says which files, from where and under which licences.
+The page carries the ONNX files (target `plain`), ONNX Runtime Web (MIT, its WebAssembly build, here
+on one thread) and scripts of our own for the controls and the drawing. Binary parts are compressed
+by gzip, written in base64 and unpacked by the browser. A policy in its head (W3C Content Security
+Policy, level 3) forbids the page every connection, so it works from disk and sends nothing. The
+runtime comes with the package: `web/onnxruntime/README.md` says which files, from where and under
+which licences.
 """
 
 from __future__ import annotations
@@ -94,12 +95,11 @@ def _read(path: Path) -> _Exported:
 def _parsed(path: Path, content: bytes) -> ModelProto:
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError:
         raise RequestError("reading ONNX needs the package onnx: pip install onnx") from None
     try:
         model = onnx.load_model_from_string(content)
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError, of a package without types
         raise RequestError(f"'{path}' is no ONNX file; {_REMEDY}") from None
     if not model.graph.node:
         raise RequestError(f"'{path}' is no ONNX file; {_REMEDY}")
@@ -124,7 +124,7 @@ def _rendered(exported: Sequence[_Exported]) -> str:
         detectors=", ".join(sorted(names)),
         about=Markup(inlined),
         style=Markup(_text("page.css")),
-        script=Markup(_text("page.js")),
+        script=Markup(_text("drawing.js") + _text("page.js")),
         licence=(_RUNTIME / "LICENSE.txt").read_text(encoding="utf-8"),
         parts={
             "notices": _packed(_unpacked("ThirdPartyNotices.txt.xz")),
