@@ -227,7 +227,8 @@ const show = () => {
   Object.assign(document.body.dataset, {shower: shower.seed, showers: n});
 };
 
-$("controls").addEventListener("submit", event => { event.preventDefault(); another(); });
+$("controls").addEventListener("submit", event => event.preventDefault());
+$("new").addEventListener("click", () => another());
 $("more").addEventListener("click", () => another(20));
 $("controls").addEventListener("input", event => {
   if (event.target === $("detector")) adopt(wish); else describe();
