@@ -211,9 +211,9 @@ const showProfile = () => {
 const show = () => {
   const {visible, hits, ms, low, high, primary, conditions: [e], model: {name}} = shower, n = mean.seeds.size;
   const spread = Math.sqrt(mean.squares / Math.max(n - 1, 1)), texts = {
-    visible: `${digits(visible, 4)} MeV`, hits: digits(hits, 9), time: `${digits(ms, ms < 10 ? 2 : 3)} ms`,
+    visible: `${digits(visible, 4)} MeV`, hits: digits(hits, 9), time: ms > 0 ? `${digits(ms, ms < 10 ? 2 : 3)} ms` : "< 1 ms",
     low: digits(low, 2), high: digits(high, 2), status: "",
-    "visible-mean": n > 1 ? `mean ${digits(mean.visible, 4)} ± ${digits(spread, 2)}` : `${digits(100 * visible / e)} % of primary`,
+    "visible-mean": n > 1 ? `mean ${digits(mean.visible, 4)}, σ ${digits(spread, 2)}` : `${digits(100 * visible / e)} % of primary`,
     "hits-mean": n > 1 ? `mean ${digits(mean.hits, 4)}` : "above 0.5 keV",
     "time-mean": n > 1 ? `mean ${digits(mean.ms)} ms` : "",
     "mean-said": n > 1 ? `mean of ${n} showers` : "mean, with more showers",
