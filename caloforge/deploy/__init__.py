@@ -1,0 +1,1 @@
+"""Models that run without caloforge: exported files, and what carries them to their users."""
