@@ -35,7 +35,7 @@ from caloforge.showers.native import ShowerSource, ShowerWriter, blocks
 from caloforge.showers.showers import Showers, concatenate
 from caloforge.simulate.beam import Beam, Primaries, event_seeds
 
-__all__ = ["Generator", "check_range", "generate_file"]
+__all__ = ["Generator", "check_detector", "check_range", "generate_file"]
 
 MOST_SHOWERS = 10**7
 TOLERANCE = 1e-3  # Of the valid range, so that 1 GeV is 1 GeV in float32 too.
@@ -209,11 +209,13 @@ def check_range(valid: ValidRange, detector: Detector, primaries: Primaries) -> 
             f"the model was not trained on particles with PDG code {unknown[0]}; "
             f"it knows {', '.join(map(str, valid.pdg))}; or add --extrapolate"
         )
-    _check_detector(valid, detector)
+    check_detector(valid, detector)
 
 
-def _check_detector(valid: ValidRange, detector: Detector) -> None:
-    """A detector that was not trained on must lie among those that were, in every descriptor."""
+def check_detector(valid: ValidRange, detector: Detector) -> None:
+    """Refuse a detector that was not trained on and does not lie among those that were, in every
+    descriptor; raises `RequestError` that names it.
+    """
     if detector.name in valid.detectors:
         return
     numbers = descriptors(detector)

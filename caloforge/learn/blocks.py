@@ -19,8 +19,8 @@ __all__ = ["Attention", "Block", "Neighbours", "modulate"]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Shift and scale tokens x (B, T, D) by shift and scale (B, D)."""
-    return x * (1 + scale[:, None]) + shift[:, None]
+    """Shift and scale tokens x (B, T, D) by shift and scale (B, 1, D)."""
+    return x * (1 + scale) + shift
 
 
 class Attention(nn.Module):
@@ -37,9 +37,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, T, D) to (B, T, D)."""
         b, t, d = x.shape
-        qkv = self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
-        q, k = self.query_norm(q).type_as(v), self.key_norm(k).type_as(v)
+        qkv, h = self.qkv(x), self.heads
+        # Queries and keys are normalised together: half as many small operations.
+        size = torch.stack([self.query_norm.weight, self.key_norm.weight])
+        both = F.rms_norm(qkv[..., : 2 * d].reshape(b, t, 2 * h, d // h), (d // h,), eps=1e-6)
+        both = (both * size.repeat_interleave(h, dim=0)).type_as(qkv).transpose(1, 2)
+        q, k = both.chunk(2, dim=1)  # each (B, H, T, D/H)
+        v = qkv[..., 2 * d :].reshape(b, t, h, d // h).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, H, T, D/H)
         return self.output(mixed.transpose(1, 2).reshape(b, t, d))  # type: ignore[no-any-return]
 
@@ -58,10 +62,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(1)
-        x = x + gate_a[:, None] * self.attention(modulate(self.norm(x), shift_a, scale_a))
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).chunk(
+            6, dim=1
+        )
+        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
-        return x + gate_m[:, None] * mixed
+        return x + gate_m * mixed
 
 
 class Neighbours(nn.Module):

@@ -117,7 +117,7 @@ def load_model(name_or_folder: str | Path) -> Model:
     if config["features"] != list(FEATURE_NAMES):
         raise RequestError(f"'{folder}' was trained on other condition features; train it anew")
     network = DiffusionTransformer(DiffusionConfig.from_dict(config["network"]))
-    scale = ShowerScale(network.sketch)
+    scale = ShowerScale(network.sketch, network.config.counted)
     try:
         network.load_state_dict(_part(tensors, "network."))
         scale.load_state_dict(_part(tensors, "scale."))

@@ -24,7 +24,7 @@ class Noise:
 
     def start(self, network: DiffusionTransformer) -> Scaled:
         """Noise in the place of voxels (B, R, PHI, Z) and energies (B, K), to draw showers from."""
-        energies, shape = quantities(network.sketch), network.config.shape
+        energies, shape = quantities(network.sketch, network.config.counted), network.config.shape
         noise = self._rows(energies + math.prod(shape))
         return Scaled(noise[:, energies:].reshape(-1, *shape), noise[:, :energies])
 

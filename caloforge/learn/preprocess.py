@@ -43,7 +43,8 @@ class Scaled(NamedTuple):
     """A batch as the model sees it: voxels (B, R, PHI, Z) and energies (B, K), no unit.
 
     `energies` holds the total first, then the layers from the entrance on, then the sketch: hits of
-    the layers and coarse cells in (r, phi, z) order; K = 1 + 2 Z + S.
+    the layers and coarse cells in (r, phi, z) order; K = 1 + 2 Z + S. Where hits are counted, the
+    number of all of them stands last, and K is one more.
     """
 
     voxels: Tensor
@@ -60,9 +61,9 @@ class Drawn(NamedTuple):
     odds: Tensor
 
 
-def quantities(sketch: Patches) -> int:
+def quantities(sketch: Patches, counted: bool = False) -> int:
     """Length K of `Scaled.energies` for a mesh that the sketch cuts into S cells."""
-    return 1 + 2 * sketch.shape[2] + sketch.tokens
+    return 1 + 2 * sketch.shape[2] + sketch.tokens + counted
 
 
 class ConditionalScale(nn.Module):
@@ -124,15 +125,19 @@ class ConditionalScale(nn.Module):
 
 
 class ShowerScale(nn.Module):
-    """The whole preprocessing of showers; see the module. `sketch` cuts the mesh into its cells."""
+    """The whole preprocessing of showers; see the module.
+
+    `sketch` cuts the mesh into its cells; `counted`: the number of all hits is a quantity of its
+    own, to which those of the layers add up.
+    """
 
     voxel_mean: Tensor
     voxel_spread: Tensor
 
-    def __init__(self, sketch: Patches) -> None:
+    def __init__(self, sketch: Patches, counted: bool = False) -> None:
         super().__init__()
-        self.sketch = sketch
-        self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch))
+        self.sketch, self.counted = sketch, counted
+        self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
@@ -145,7 +150,8 @@ class ShowerScale(nn.Module):
         self.voxel_mean.copy_(levels.mean())
         self.voxel_spread.copy_(levels.std().clamp(min=1e-3))
         self.requires_grad_(True)
-        raw = self._raw_energies(voxels, conditions)
+        draw = torch.Generator().manual_seed(seed)
+        raw = self._spread_out(self._raw_energies(voxels, conditions), draw)
         loss = self.energies.fit(raw, conditions.features, steps, seed)
         self.requires_grad_(False)
         return loss
@@ -164,7 +170,8 @@ class ShowerScale(nn.Module):
         white = self.energies(raw, conditions.features)
         # A deposit where none was expected is dozens of spreads away; the sketch only guides.
         exact = 1 + 2 * self.sketch.shape[2]
-        white = torch.cat([white[:, :exact], white[:, exact:].clamp(-LARGEST, LARGEST)], dim=1)
+        coarse = white[:, exact : exact + self.sketch.tokens].clamp(-LARGEST, LARGEST)
+        white = torch.cat([white[:, :exact], coarse, white[:, exact + coarse.shape[1] :]], dim=1)
         return Scaled((_levels(voxels) - self.voxel_mean) / self.voxel_spread, white)
 
     def inverse(self, drawn: Scaled | Drawn, conditions: Conditions, plain: bool = False) -> Tensor:
@@ -190,8 +197,11 @@ class ShowerScale(nn.Module):
     def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
         """Number of hits (B, Z) of each layer from whitened energies (B, K)."""
         z = self.sketch.shape[2]
-        raw = self.energies.inverse(white, conditions.features)[:, 1 + z : 1 + 2 * z]
-        return raw.clamp(max=20.0).expm1().clamp(min=0.0).round()
+        raw = self.energies.inverse(white, conditions.features).clamp(max=20.0)
+        hits = raw[:, 1 + z : 1 + 2 * z].expm1().clamp(min=0.0)
+        if self.counted:
+            hits = hits * (raw[:, -1:].expm1() / hits.sum(dim=1, keepdim=True).clamp(min=1.0))
+        return hits.round()
 
     def layer_energies(
         self, white: Tensor, conditions: Conditions, filled: Tensor | None = None
@@ -210,19 +220,24 @@ class ShowerScale(nn.Module):
 
     def _spread_out(self, raw: Tensor, draw: torch.Generator) -> Tensor:
         z = self.sketch.shape[2]
-        total, layers, hits, coarse = raw.tensor_split((1, 1 + z, 1 + 2 * z), dim=1)
-        part = torch.rand(hits.shape, generator=draw).to(hits.device) - 0.5
+        ends = (1, 1 + z, 1 + 2 * z, 1 + 2 * z + self.sketch.tokens)
+        total, layers, hits, coarse, count = raw.tensor_split(ends, dim=1)
         apart = BLUR * torch.randn(layers.shape, generator=draw).to(hits.device)
         layers = torch.where(hits == 0, layers + apart, layers)
-        return torch.cat([total, layers, (hits.exp() + part).log(), coarse], dim=1)
+        hits, count = (
+            (n.exp() + torch.rand(n.shape, generator=draw).to(n.device) - 0.5).log()
+            for n in (hits, count)
+        )
+        return torch.cat([total, layers, hits, coarse, count], dim=1)
 
     def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
         layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]
         coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset + _percent(conditions)[:, None]
         exact = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1) + offset
-        hits = (voxels >= CUT_MEV).sum(dim=(1, 2)).to(voxels.dtype).log1p()
+        hits = (voxels >= CUT_MEV).sum(dim=(1, 2)).to(voxels.dtype)
+        count = [hits.sum(dim=1, keepdim=True).log1p()] if self.counted else []
         exact, coarse = ((part / conditions.energy[:, None]).log() for part in (exact, coarse))
-        return torch.cat([exact, hits, coarse], dim=1)
+        return torch.cat([exact, hits.log1p(), coarse, *count], dim=1)
 
 
 def _levels(voxels: Tensor) -> Tensor:

@@ -102,5 +102,5 @@ def positions(patches: Patches, pitch: Tensor, count: int = 8) -> Tensor:
         around[None, None, :, None, :],
         fourier(depth, count, 64.0, 0.5)[:, None, None, :, :],
     )
-    whole = [part.expand(len(pitch), g_r, g_phi, g_z, 2 * count) for part in parts]
-    return torch.cat(whole, dim=-1).reshape(len(pitch), patches.tokens, 6 * count)
+    whole = [part.expand(pitch.shape[0], g_r, g_phi, g_z, 2 * count) for part in parts]
+    return torch.cat(whole, dim=-1).reshape(pitch.shape[0], patches.tokens, 6 * count)

@@ -164,7 +164,7 @@ def _fit(
     given = [_conditions(stream, part) for part in parts]
     joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
     voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
-    scale = ShowerScale(network.sketch)
+    scale = ShowerScale(network.sketch, network.config.counted)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
     network.fit(joined.features, scale(voxels, joined, _noise_at(recipe.seed, 0)))
     if recipe.start:

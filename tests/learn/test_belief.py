@@ -95,15 +95,15 @@ def test_no_other_belief_is_less_surprised_on_average() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_independent_values_need_one_draw_and_more_do_no_harm(steps: int) -> None:
     n, draw = 200_000, torch.Generator().manual_seed(steps)
-    levels = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
 
-    def fresh(x: torch.Tensor) -> torch.Tensor:
-        return torch.randn(x.shape, generator=draw, dtype=x.dtype)
+    def believe(x: torch.Tensor | None, t: float) -> Belief:
+        return belief(n) if x is None else belief(n).seen(x, torch.full_like(x, t), EMPTY)
 
-    x, filled = beliefs(
-        lambda x, t: belief(n).seen(x, t.expand_as(x), EMPTY), fresh(torch.zeros(1, n).double()),
-        levels, fresh, EMPTY,
-    )  # fmt: skip
+    def fresh() -> torch.Tensor:
+        return torch.randn(1, n, generator=draw, dtype=torch.float64)
+
+    x, filled = beliefs(believe, [k / steps for k in range(steps + 1)], fresh, EMPTY)
+    assert filled is not None
     assert float(filled.double().mean()) == pytest.approx(P, abs=0.004)
     assert (x[~filled] == EMPTY).all()
     mean = sum(s * m for s, m in zip(SHARES, MEANS, strict=True))

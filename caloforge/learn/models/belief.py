@@ -11,6 +11,7 @@ are independent of one another given what is seen already (`moved`).
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Belief(NamedTuple):
     @classmethod
     def of(cls, odds: Tensor, share: Tensor, mean: Tensor, log_spread: Tensor) -> Belief:
         """A belief from the numbers of a network: shares are normalised, spreads kept in bounds."""
-        return cls(odds, share.log_softmax(dim=1), mean, log_spread.clamp(FINEST, WIDEST))
+        return cls(odds, share - _total(share)[:, None], mean, log_spread.clamp(FINEST, WIDEST))
 
     @classmethod
     def filled(cls, mean: Tensor, log_spread: Tensor) -> Belief:
@@ -58,7 +59,7 @@ class Belief(NamedTuple):
         variance = (2 * self.log_spread).exp()
         marginal = level.square() * variance + noise
         share = self.share - ((noisy - level * self.mean).square() / marginal + marginal.log()) / 2
-        evidence = share.logsumexp(dim=1)
+        evidence = _total(share)
         nothing = (((noisy - level * empty).square() / noise + noise.log()) / 2)[:, 0]
         return Belief(
             self.odds + evidence + nothing,
@@ -79,8 +80,8 @@ class Belief(NamedTuple):
         pull = (clean[:, None] - self.mean) * (-self.log_spread).exp()
         inside = self.share - pull.square() / 2 - self.log_spread - math.log(2 * math.pi) / 2
         if empty is None:
-            return -inside.logsumexp(dim=1)
-        filled = F.logsigmoid(self.odds) + inside.logsumexp(dim=1)
+            return -_total(inside)
+        filled = F.logsigmoid(self.odds) + _total(inside)
         return -torch.where(clean > empty + NOTHING, filled, F.logsigmoid(-self.odds))
 
     def chosen(self, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,16 +102,24 @@ class Belief(NamedTuple):
         return filled, mean, spread
 
 
-def moved(x: Tensor, mean: Tensor, spread: Tensor, normal: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """From x (B, ...) at level t to level s >= t (), if the clean value is N(mean, spread^2).
+def _total(logarithms: Tensor) -> Tensor:
+    """Logarithm (B, ...) of the sum of numbers of which the logarithms (B, M, ...) are given."""
+    return functools.reduce(torch.logaddexp, logarithms.unbind(dim=1))
+
+
+def moved(
+    x: Tensor | None, mean: Tensor, spread: Tensor, normal: Tensor, t: float, s: float
+) -> Tensor:
+    """From x (B, ...) at level t to level s >= t, if the clean value is N(mean, spread^2).
 
     The step of an ancestral chain (Ho et al., arXiv:2006.11239, equation 7, for any pair of
     levels) with the clean value's own fluctuation added in: one `normal` number (B, ...) serves
-    both. At s = 1 it is the clean value.
+    both. At s = 1 it is the clean value, at t = 0 there is no x.
     """
     kept = t / s  # of the signal, from s back to t
-    before, after = (1 - t).square(), (1 - s).square()  # variances of the noise
-    added = before - kept.square() * after
-    pull = s * added / before
-    width = (added * after / before + (pull * spread).square()).sqrt()
-    return kept * after / before * x + pull * mean + width * normal
+    before, after = (1 - t) ** 2, (1 - s) ** 2  # variances of the noise
+    added = before - kept**2 * after
+    pull, noise = s * added / before, added * after / before
+    width = (noise + (pull * spread).square()).sqrt() if noise else pull * spread
+    moved = pull * mean + width * normal
+    return moved if x is None or not t else moved + (kept * after / before) * x

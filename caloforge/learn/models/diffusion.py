@@ -72,6 +72,11 @@ class DiffusionConfig:
     hidden: int = 16
     calls: int = 0
 
+    @property
+    def counted(self) -> bool:
+        """Whether the number of all hits is a quantity of its own."""
+        return self.process == "beliefs"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -89,7 +94,7 @@ class DiffusionConfig:
 SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "micro": dict(patch=(0, 0, 5), width=32, depth=2, heads=2),
-        "student": dict(patch=(0, 0, 1), width=96, depth=4, heads=4, mixture=2, hidden=8),
+        "student": dict(patch=(0, 0, 1), width=96, depth=4, heads=3, mixture=2, hidden=8),
         "tiny": dict(patch=(0, 0, 1), width=128, depth=4, heads=4),
         "slides": dict(patch=(3, 4, 3), width=144, depth=4, heads=4),  # of recipes/slides.toml
         "small": dict(patch=(0, 0, 1), width=160, depth=6, heads=5),
@@ -143,7 +148,8 @@ class DiffusionTransformer(nn.Module):
         self.embed_layers = nn.Linear(p_z, d)
         self.embed_hits = nn.Linear(p_z, d, bias=False)
         self.embed_sketch = nn.Linear(across, d, bias=False)
-        self.embed_total = nn.Linear(1, d)
+        totals = 2 if config.counted else 1
+        self.embed_total = nn.Linear(totals, d)
         if config.positions == "learned":
             self.place = nn.Parameter(0.02 * torch.randn(self.patches.tokens, d))
         else:
@@ -159,13 +165,15 @@ class DiffusionTransformer(nn.Module):
         self.register_buffer("empty", torch.zeros(()))
         self.numbers = 3 * config.mixture if config.head == "bayes" else 1  # of a voxel's belief
         self.head_voxels = nn.Linear(d, self.numbers * cells)
+        # Neighbours correct the odds and the means; the plain Gaussian of flow also its spread.
+        self.near = 1 + config.mixture if config.process == "beliefs" else self.numbers
         if config.head == "bayes" and config.hidden:
-            self.neighbours = Neighbours(self.numbers + 2, config.hidden, self.numbers, d)
+            self.neighbours = Neighbours(self.near + 2, config.hidden, self.near, d)
         self.head_layers = nn.Linear(d, 2 * p_z)
         self.head_hits = nn.Linear(d, 2 * p_z)
         self.head_sketch = nn.Linear(d, 2 * across)
-        self.head_total = nn.Linear(d, 2)
-        count = quantities(self.sketch)
+        self.head_total = nn.Linear(d, 2 * totals)
+        count = quantities(self.sketch, config.counted)
         self.register_buffer("whiten", torch.eye(count))
         self.register_buffer("colour", torch.eye(count))
         if config.process == "beliefs":
@@ -200,10 +208,9 @@ class DiffusionTransformer(nn.Module):
             known = torch.unique(features[:, -len(DESCRIPTOR_NAMES) :], dim=0)
             self.known[: len(known)] = known
         if self.config.process == "beliefs":
-            variance, axes = torch.linalg.eigh(torch.cov(clean.energies.T))
-            size = variance.clamp(min=1e-3).sqrt()
-            self.whiten.copy_(axes / size)
-            self.colour.copy_((axes * size).T)
+            whiten = _independent(torch.cov(clean.energies.T.double()))
+            self.whiten.copy_(whiten)
+            self.colour.copy_(torch.linalg.inv(whiten))
         if self.config.head == "noise":
             return
         share = torch.tensor(len(filled) / clean.voxels.numel())
@@ -255,18 +262,21 @@ class DiffusionTransformer(nn.Module):
             + self.embed_level(fourier(level_voxels, POSITION, 4.0, 0.1))
             + self._slabs(energies)
         )  # (B, T, D)
-        total = self.embed_total(energies[:, :1])[:, None]  # (B, 1, D)
+        totals = energies[:, :1]
+        if self.config.counted:
+            totals = torch.cat([totals, energies[:, -1:]], dim=1)
+        total = self.embed_total(totals)[:, None]  # (B, 1, D)
         x = torch.cat([total, x], dim=1)  # (B, 1 + T, D)
 
-        modulation = self.modulation(c).reshape(len(x), 6, -1)
+        modulation = self.modulation(c).reshape(x.shape[0], 6, -1)
         for block in self.blocks:
             x = block(x, modulation)
-        return modulate(self.norm(x), *self.last_modulation(c).chunk(2, dim=-1)), c
+        return modulate(self.norm(x), *self.last_modulation(c)[:, None].chunk(2, dim=-1)), c
 
     def _placed(self, pitch: Tensor) -> Tensor:
         """Where each token lies (B, T, D)."""
         if self.config.positions == "learned":
-            return self.place.expand(len(pitch), -1, -1)
+            return self.place.expand(pitch.shape[0], -1, -1)
         placed: Tensor = self.embed_position(positions(self.patches, pitch, POSITION))
         return placed
 
@@ -287,10 +297,11 @@ class DiffusionTransformer(nn.Module):
     def _slabs(self, energies: Tensor) -> Tensor:
         """What each token is told (B, T, D) of its layers and of the sketch at its depth."""
         (g_r, g_phi, g_z), z = self.patches.grid, self.config.shape[2]
-        b, blocks = len(energies), self.sketch.grid[2]
+        b, blocks = energies.shape[0], self.sketch.grid[2]
         layers = self.embed_layers(energies[:, 1 : 1 + z].reshape(b, g_z, -1))  # (B, Gz, D)
         hits = self.embed_hits(energies[:, 1 + z : 1 + 2 * z].reshape(b, g_z, -1))
-        sketch = energies[:, 1 + 2 * z :].reshape(b, -1, blocks).transpose(1, 2)  # (B, Sz, Sr Sphi)
+        coarse = energies[:, 1 + 2 * z : 1 + 2 * z + self.sketch.tokens]
+        sketch = coarse.reshape(b, -1, blocks).transpose(1, 2)  # (B, Sz, Sr Sphi)
         slab: Tensor = (
             layers + hits + self.embed_sketch(sketch).repeat_interleave(g_z // blocks, dim=1)
         )
@@ -301,10 +312,13 @@ class DiffusionTransformer(nn.Module):
         filled = belief.value()
         return torch.lerp(self.empty.expand_as(filled), filled, torch.sigmoid(belief.odds))
 
-    def believe_voxels(self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor) -> Belief:
+    def believe_voxels(
+        self, x: Tensor, c: Tensor, noisy: Tensor, level: Tensor, blank: bool = False
+    ) -> Belief:
         """What is believed of voxels (B, R, PHI, Z) from `trunk`; noisy likewise, level (B, T).
 
-        A head that guesses noise believes in what follows from its guess.
+        With `blank` no voxel is shown: all levels are 0, which saves looking. A head that guesses
+        noise believes in what follows from its guess.
         """
         everywhere, m = self.patches.fill(level), self.config.mixture
         if self.config.head == "noise":
@@ -313,19 +327,22 @@ class DiffusionTransformer(nn.Module):
             return Belief.filled(guess, torch.full_like(guess, FINEST))
         parts = self.head_voxels(x[:, 1:]).chunk(self.numbers, dim=-1)  # each (B, T, cells)
         maps = torch.stack([self.patches.join(part) for part in parts], dim=1)
-        if self.config.hidden:  # maps (B, 3 M, R, PHI, Z)
-            seen = torch.cat([maps, torch.stack([noisy, everywhere], dim=1)], dim=1)
-            maps = maps + self.neighbours(seen, c)
+        if self.config.hidden and not blank:  # maps (B, 3 M, R, PHI, Z)
+            seen = torch.cat([maps[:, : self.near], torch.stack([noisy, everywhere], dim=1)], dim=1)
+            near = self.neighbours(seen, c)
+            if self.config.process == "beliefs":
+                near = torch.where(everywhere[:, None] > 0, near, 0.0)
+            maps = torch.cat([maps[:, : self.near] + near, maps[:, self.near :]], dim=1)
         maps = maps.float()
         share = torch.cat([torch.zeros_like(maps[:, :1]), maps[:, 1 + 2 * m :]], dim=1)
         belief = Belief.of(maps[:, 0], share, maps[:, 1 : 1 + m], maps[:, 1 + m : 1 + 2 * m])
-        return belief.seen(noisy, everywhere, self.empty)
+        return belief if blank else belief.seen(noisy, everywhere, self.empty)
 
     def believe_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Belief:
         """What is believed of the energies times `whiten` (B, K) from `trunk`; noisy likewise,
         level (B,).
         """
-        b, (g_r, g_phi, g_z), blocks = len(x), self.patches.grid, self.sketch.grid[2]
+        b, (g_r, g_phi, g_z), blocks = x.shape[0], self.patches.grid, self.sketch.grid[2]
         slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
         layers, hits = (
             head(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
@@ -333,10 +350,32 @@ class DiffusionTransformer(nn.Module):
         )
         block = slab.reshape(b, blocks, g_z // blocks, -1).mean(dim=2)  # (B, Sz, D)
         sketch = self.head_sketch(block).reshape(b, blocks, 2, -1).permute(0, 2, 3, 1)
-        total = self.head_total(x[:, 0])[..., None]  # (B, 2, 1)
-        beliefs = torch.cat([total, layers, hits, sketch.reshape(b, 2, -1)], dim=2).float()
+        totals = self.head_total(x[:, 0]).reshape(b, 2, -1)  # (B, 2, 1 or 2)
+        parts = [totals[..., :1], layers, hits, sketch.reshape(b, 2, -1), totals[..., 1:]]
+        beliefs = torch.cat(parts, dim=2).float()
         mean, log_spread = beliefs @ self.whiten, beliefs[:, 1]
         if self.config.process == "beliefs":
             log_spread = self.head_spread(x[:, 0]).float()
         belief = Belief.filled(mean[:, 0], log_spread)
         return belief.seen(noisy, level[:, None], self.empty)
+
+
+def _independent(covariance: Tensor) -> Tensor:
+    """A matrix (K, K) that makes K quantities with this covariance independent and of spread one.
+
+    The first and the last, energy and hits of the whole shower, are kept to themselves, so that
+    their laws are not composed of those of many others; the rest are principal components of what
+    these two do not tell.
+    """
+    k = len(covariance)
+    own, rest = torch.tensor([0, k - 1]), torch.arange(1, k - 1)
+    base = torch.linalg.cholesky(covariance[own][:, own])
+    slope = torch.linalg.solve(covariance[own][:, own], covariance[own][:, rest])  # (2, K - 2)
+    left = covariance[rest][:, rest] - covariance[rest][:, own] @ slope
+    variance, axes = torch.linalg.eigh(left)
+    axes = axes / variance.clamp(min=1e-3).sqrt()
+    whiten = torch.zeros_like(covariance)
+    whiten[own[:, None], own] = torch.linalg.inv(base).T
+    whiten[rest[:, None], rest] = axes
+    whiten[own[:, None], rest] = -slope @ axes
+    return whiten

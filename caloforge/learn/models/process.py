@@ -35,7 +35,7 @@ NEAREST = 0.95  # No level that is closer to the data has to be known to draw in
 CROWDED = 1.5  # Levels of sampling stand closer at the clean end, where voxels are decided.
 DDPM_STEPS = 400
 VOXELS = 10.0  # Weight of a voxel's surprise: most voxels are empty and hardly surprise.
-AT_NOISE = 0.25  # Share of the showers of ``beliefs`` that are trained where they begin.
+AT_NOISE = 0.3  # Share of the showers of ``beliefs`` that are trained where they begin.
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def denoising_loss(
     t = _drawn_levels(network, _normal(draw, (b,), device))
     seen = _masks(network.patches.tokens, b, masked, draw).to(device)  # (B, T)
     hidden = torch.rand(b, generator=draw).to(device) < 0.5
-    level_e = torch.where(energies_first, t, torch.full_like(t, 0.0 if plain else 1.0))
+    # Beliefs of the energies are drawn from at once, so they are always met where they begin.
+    at = torch.zeros_like(t) if network.config.process == "beliefs" else t
+    level_e = torch.where(energies_first, at, torch.full_like(t, 0.0 if plain else 1.0))
     level = torch.where(energies_first | (hidden & seen.any(1)), torch.zeros_like(t), t)
     level_v = torch.where(seen, 1.0, level[:, None])
     noise = Scaled(_normal(draw, clean.voxels.shape, device),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,19 +15,20 @@ from caloforge.learn.condition import Conditions
 from caloforge.learn.models.belief import Belief, moved
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
-from caloforge.learn.preprocess import Drawn, Scaled
+from caloforge.learn.preprocess import Drawn, Scaled, quantities
 
 __all__ = [
     "SAMPLERS", "Known", "ancestral", "beliefs", "euler", "expecting", "heun", "multistep",
-    "sample",
+    "numbers", "sample",
 ]  # fmt: skip
 
 ENERGY_STEPS = 8
 
 Guess = Callable[[Tensor, Tensor], Tensor]
-Believe = Callable[[Tensor, Tensor], Belief]
+Believe = Callable[[Tensor | None, float], Belief]
 Fresh = Callable[[Tensor], Tensor]
 MOST = 6.0  # Of a logarithm of odds: beyond it the network is believed, not the number of hits.
+FEW = 0.01  # Of a hit.
 CLIP = 6.0  # Spreads of the voxels; a guess made from the noise alone may be anywhere.
 
 
@@ -85,18 +88,28 @@ def ancestral(guess: Guess, x: Tensor, levels: Tensor, fresh: Fresh = torch.rand
 
 
 def beliefs(
-    believe: Believe, x: Tensor, levels: Tensor, fresh: Fresh, empty: Tensor
-) -> tuple[Tensor, Tensor]:
-    """From x (B, ...) at the first of the levels (K + 1,) to the last, by K draws from beliefs.
+    believe: Believe,
+    levels: Sequence[float],
+    fresh: Callable[[], Tensor],
+    empty: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """From noise, at the first of K + 1 levels, which is 0, to the last, by K draws from beliefs.
 
-    `believe` gives the belief of the clean values, `empty` () is the value of those that are not
-    filled. Returns the values and whether they are filled, both (B, ...).
+    `believe` gives the belief of the clean values from x (B, ...), None at first, and its level;
+    `empty` () is the value of those that are not filled; without it all are, by one Gaussian each.
+    Returns the values and whether they are filled, both (B, ...). A draw takes one normal number
+    a value from `fresh`, and with `empty` one more, before it.
     """
-    filled = torch.ones_like(x, dtype=torch.bool)
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
-        filled, mean, spread = believe(x, t).chosen(torch.special.ndtr(fresh(x)))
-        mean, spread = torch.where(filled, mean, empty), torch.where(filled, spread, 0.0)
-        x = moved(x, mean, spread, fresh(x), t, s)
+    x: Tensor | None = None
+    filled: Tensor | None = None
+    for t, s in itertools.pairwise(levels):
+        belief = believe(x, t)
+        mean, spread = belief.mean[:, 0], belief.log_spread[:, 0].exp()
+        if empty is not None:
+            filled, mean, spread = belief.chosen(torch.special.ndtr(fresh()))
+            mean, spread = torch.where(filled, mean, empty), torch.where(filled, spread, 0.0)
+        x = moved(x, mean, spread, fresh(), t, s)
+    assert x is not None
     return x, filled
 
 
@@ -134,27 +147,22 @@ def sample(
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
-    for a smooth guess; by ``beliefs`` they take as many draws as the voxels. The guess of a voxel
-    turns sharply from empty to filled and is not continued.
+    for a smooth guess; by ``beliefs`` they are drawn at once. The guess of a voxel turns sharply
+    from empty to filled and is not continued.
     `fresh` gives the noise that a chain adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
     `hits` gives the number of hits of each layer (B, Z) from the energies (B, K); the odds are then
     shifted, layer by layer and at every step, so that as many are expected. A solver leaves open
     whether a voxel is empty: the last belief is returned.
     """
-    process, see = PROCESSES[network.config.process], _Sight(network, noise, given, guidance, known)
-    levels, empty = process.levels(steps).to(noise.voxels.device), network.empty
-    draws = sampler == "beliefs"
+    see = _Sight(network, noise, given, guidance, known)
+    if sampler == "beliefs":
+        return _by_beliefs(network, see, steps, fresh, hits)
+    levels = PROCESSES[network.config.process].levels(steps).to(noise.voxels.device)
     if not network.config.plain:
         even = torch.linspace(0, 1, ENERGY_STEPS + 1, device=levels.device)
-        if draws:
-            z, _ = beliefs(see.energies, noise.energies, levels, fresh, empty)
-        else:
-            z = multistep(lambda x, t: see.energies(x, t).value(), noise.energies, even)
+        z = multistep(lambda x, t: see.energies(x, t).value(), noise.energies, even)
         see.tell(z @ network.colour, hits)
-    if draws:
-        voxels, filled = beliefs(see.voxels, noise.voxels, levels, fresh, empty)
-        return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
     more = {"fresh": fresh} if sampler == "ancestral" else {}
     voxels = SAMPLERS[sampler](see.guess, noise.voxels, levels, **more)
     if network.config.head == "noise":
@@ -162,13 +170,37 @@ def sample(
     return Drawn(see.last.value(), see.told, see.last.odds)
 
 
-def expecting(odds: Tensor, hits: Tensor, rounds: int = 8) -> Tensor:
+def _by_beliefs(
+    network: DiffusionTransformer, see: _Sight, steps: int, fresh: Fresh,
+    hits: Callable[[Tensor], Tensor] | None,
+) -> Drawn:  # fmt: skip
+    """Draw the energies at once, for they are nearly Gaussian, and the voxels in `steps` draws."""
+    like = see.noise
+    if not network.config.plain:
+        z, _ = beliefs(see.drawn_energies, (0.0, 1.0), lambda: fresh(like.energies))
+        see.tell(z @ network.colour, hits)
+    levels = [k / steps for k in range(steps + 1)]
+    voxels, filled = beliefs(see.drawn_voxels, levels, lambda: fresh(like.voxels), network.empty)
+    assert filled is not None
+    return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
+
+
+def numbers(network: DiffusionTransformer, steps: int) -> int:
+    """How many normal numbers a shower takes in `steps` draws from beliefs."""
+    energies = 0 if network.config.plain else quantities(network.sketch, network.config.counted)
+    return energies + 2 * steps * math.prod(network.config.shape)
+
+
+def expecting(odds: Tensor, hits: Tensor, rounds: int = 3) -> Tensor:
     """Shift logarithms of odds (B, R, PHI, Z) layer by layer so that `hits` (B, Z) are expected.
 
     Of all beliefs with that expectation the shifted ones are the closest to those given, in
-    relative entropy. Newton's method, damped; a shift is at most `MOST`.
+    relative entropy. Newton's method, damped, from what is right where hits are rare; a shift is at
+    most `MOST`.
     """
-    shift, wanted = torch.zeros_like(hits)[:, None, None], hits[:, None, None]
+    wanted = hits[:, None, None]
+    expected = torch.sigmoid(odds).sum(dim=(1, 2), keepdim=True)
+    shift = ((wanted + FEW) / (expected + FEW)).log().clamp(-MOST, MOST)
     for _ in range(rounds):
         p = torch.sigmoid(odds + shift)
         miss = p.sum(dim=(1, 2), keepdim=True) - wanted
@@ -189,7 +221,7 @@ class _Sight:
         known: Known | None,
     ) -> None:  # fmt: skip
         self.network, self.noise, self.known, self.guidance = network, noise, known, guidance
-        b, tokens = given.showers, network.patches.tokens
+        b, tokens = given.energy.shape[0], network.patches.tokens
         self.conditions = [given]
         if guidance != 1:
             untold = torch.full_like(given.features, torch.nan)
@@ -198,7 +230,7 @@ class _Sight:
         if known is not None:
             self.seen = known.tokens.to(self.seen.dtype).expand(b, tokens)
         self.cells = network.patches.fill(self.seen) > 0
-        self.told, self.level_told = noise.energies, noise.energies.new_zeros(b)
+        self.told, self.level_told = noise.energies, noise.voxels.new_zeros(b)
         self.hits: Tensor | None = None
         self.last: Belief
 
@@ -210,7 +242,7 @@ class _Sight:
 
     def energies(self, x: Tensor, t: Tensor) -> Belief:
         """Belief of the energies (B, K) from x (B, K) at level t ()."""
-        network, now = self.network, t.expand(len(x))
+        network, now = self.network, t.expand(x.shape[0])
         noisy = Scaled(self.kept(self.noise.voxels), x @ network.colour)
         found = []
         for given in self.conditions:
@@ -222,13 +254,24 @@ class _Sight:
         mean = self._kept_energies(belief.mean[:, 0] @ network.colour) @ network.whiten
         return belief._replace(mean=mean[:, None])
 
-    def voxels(self, x: Tensor, t: Tensor) -> Belief:
-        """Belief of the voxels (B, R, PHI, Z) from x likewise at level t ()."""
+    def drawn_energies(self, x: Tensor | None, t: float) -> Belief:
+        """`energies` for a chain that begins with None at level 0."""
+        x = torch.zeros_like(self.noise.energies) if x is None else x
+        return self.energies(x, torch.full_like(x[0, 0], t))
+
+    def drawn_voxels(self, x: Tensor | None, t: float) -> Belief:
+        """`voxels` for a chain that begins with None at level 0."""
+        blank = x is None and self.known is None
+        x = torch.zeros_like(self.noise.voxels) if x is None else x
+        return self.voxels(x, torch.full_like(x[0, 0, 0, 0], t), blank)
+
+    def voxels(self, x: Tensor, t: Tensor, blank: bool = False) -> Belief:
+        """Belief of the voxels (B, R, PHI, Z) from x likewise at level t (); `blank`: all at 0."""
         level, x = torch.where(self.seen > 0, 1.0, t), self.kept(x)
         found = []
         for given in self.conditions:
             hidden, c = self.network.trunk(Scaled(x, self.told), level, self.level_told, given)
-            found.append(self.network.believe_voxels(hidden, c, x, level))
+            found.append(self.network.believe_voxels(hidden, c, x, level, blank))
         self.last = self._guided(found)
         if self.hits is not None:
             self.last = self.last._replace(odds=expecting(self.last.odds, self.hits))

@@ -1,0 +1,266 @@
+"""From a checkpoint to a file that other programs run: ONNX, or TorchScript for LibTorch.
+
+A file holds one detector, the whole way from conditions to voxels in MeV, and what it is in its
+metadata. Targets:
+
+- ``plain``: `conditions` (B, 4), kinetic energy in MeV, theta and phi in rad, PDG code, and `noise`
+  (B, M), so that the seed is the caller's; gives (B, R, PHI, Z) in MeV;
+- ``par04``: what Geant4's example Par04 loads unmodified (see `par04`): one input (B, 8) for ONNX,
+  (8,) for TorchScript; electrons; noise inside; gives GeV;
+- ``ddml``: the input of ``par04`` for both formats, MeV: DDML multiplies by nothing.
+
+ONNX is written by torch's exporter at opset 18 and IR version 8, which ONNX Runtime loads from
+1.15.1 on. Every file is run once before it is kept, and compared with torch where the noise is
+given.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge import __version__
+from caloforge.deploy import par04
+from caloforge.deploy.onecall import OneCall
+from caloforge.detector.descriptors import DESCRIPTOR_NAMES
+from caloforge.detector.detector import Detector, load_detector
+from caloforge.errors import RequestError, WorkError
+from caloforge.files import atomic_path
+from caloforge.generate import check_detector
+from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.models.process import PROCESSES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "TARGETS", "export"]
+
+FORMATS: tuple[str, ...] = ("onnx", "torchscript")
+OPSET, IR_VERSION = 18, 8
+AGREEMENT = 1e-3  # Of the energy of a shower; a voxel at the edge of being filled may differ.
+
+
+_SAMPLING = DESCRIPTOR_NAMES.index("log_sampling_fraction")
+
+
+class _Par04(nn.Module):
+    """Eight numbers in, noise inside; `unit` MeV are one of the output's unit."""
+
+    def __init__(self, inner: OneCall, unit: float, flat: bool) -> None:
+        super().__init__()
+        self.inner, self.unit, self.flat = inner, unit, flat
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Cells (B, R, PHI, Z) from (B, 8); or (R PHI Z,) from (8,) where it is flat."""
+        rows = numbers.reshape(-1, par04.CONDITIONS)
+        energy, phi, theta = 1e3 * rows[:, 0], rows[:, 1], rows[:, 2]
+        conditions = torch.stack([energy, theta, phi, torch.full_like(energy, 11.0)], dim=1)
+        noise = torch.randn(rows.shape[0], self.inner.noise, device=rows.device)
+        showers: Tensor = self.inner(conditions, noise) / self.unit
+        return showers.reshape(-1) if self.flat else showers
+
+
+# Target -> the module around a model, for a format.
+TARGETS: Mapping[str, Any] = MappingProxyType(
+    {
+        "plain": lambda inner, format: inner,
+        "par04": lambda inner, format: _Par04(inner, 1e3, format == "torchscript"),
+        "ddml": lambda inner, format: _Par04(inner, 1.0, False),
+    }
+)
+
+
+def export(
+    model: str | Path,
+    out: Path,
+    *,
+    detector: str | Path | Detector,
+    format: str = "onnx",
+    target: str = "plain",
+    steps: int | None = None,
+    extrapolate: bool = False,
+) -> dict[str, Any]:
+    """Write a model for one detector to `out`; returns what was written and how well it agrees.
+
+    `steps`: draws of the voxels, the model's own by default. For ``par04`` the macro that uses the
+    file is written beside it. Raises `RequestError` for an unknown format or target, a detector
+    outside the model's range unless `extrapolate`, and a model that cannot be drawn in few steps;
+    `WorkError` if the file does not do what the model does.
+    """
+    for name, value, known in (("format", format, FORMATS), ("target", target, tuple(TARGETS))):
+        if value not in known:
+            raise RequestError(f"unknown {name} '{value}'; known are {', '.join(known)}")
+    _require(format)
+    if not out.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
+    opened = load_model(model)
+    which = detector if isinstance(detector, Detector) else load_detector(detector)
+    if not extrapolate:
+        check_detector(opened.valid, which)
+    draws = steps or opened.network.config.calls or PROCESSES["beliefs"].steps
+    inner = OneCall(opened, which, draws).eval()
+    module = TARGETS[target](inner, format).eval()
+    told = _metadata(opened, which, inner, target)
+    with atomic_path(out) as sibling, torch.no_grad():
+        (_write_onnx if format == "onnx" else _write_torchscript)(module, inner, told, sibling)
+        run = _onnx_runner(sibling) if format == "onnx" else _torch_runner(sibling)
+        agreement = _compare(run, inner, target, rank_one=format == "torchscript")
+    megabytes = round(out.stat().st_size / 1e6, 2)
+    written = {"file": str(out), "format": format, "target": target, "detector": which.name,
+               "steps": draws, "noise": inner.noise, "megabytes": megabytes,
+               "agreement": agreement}  # fmt: skip
+    if target == "par04":
+        written["macro"] = str(_write_macro(out, format, which))
+    return written
+
+
+def _require(format: str) -> None:
+    if format != "onnx":
+        return
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise RequestError(
+            f"writing ONNX needs the package {error.name}: pip install 'caloforge[export]'"
+        ) from None
+
+
+def _metadata(model: Model, detector: Detector, inner: OneCall, target: str) -> dict[str, str]:
+    """What the file says of itself; every value is a text, lengths in mm, energies in MeV."""
+    mesh, valid = detector.mesh, model.valid
+    return {
+        "caloforge": __version__, "target": target, "detector": detector.to_toml(),
+        "n_r": str(mesh.n_r), "n_phi": str(mesh.n_phi), "n_z": str(mesh.n_z),
+        "cell_r_mm": repr(mesh.cell_r_mm), "cell_z_mm": repr(mesh.cell_z_mm),
+        "noise": str(inner.noise if target == "plain" else 0), "steps": str(inner.steps),
+        "energy_min_mev": repr(valid.energy_mev[0]), "energy_max_mev": repr(valid.energy_mev[1]),
+        "theta_min": repr(valid.theta[0]), "theta_max": repr(valid.theta[1]),
+        "pdg": ",".join(map(str, valid.pdg)) if target == "plain" else "11",
+        "units": "GeV mm rad" if target == "par04" else "MeV mm rad",
+    }  # fmt: skip
+
+
+def _example(inner: OneCall, target: str, flat: bool = False) -> tuple[Tensor, ...]:
+    """Inputs of three showers (of one where the input is flat)."""
+    if target == "plain":
+        conditions = torch.tensor([[2e4, 1.5, 0.3, 11], [5e3, 1.2, -2.0, 11], [9e4, 2.0, 3.0, 11]])
+        draw = torch.Generator().manual_seed(0)
+        return conditions, torch.randn(3, inner.noise, generator=draw)
+    rows = [par04.DiffusionInput(e, phi, theta).vector() for e, phi, theta in
+            ((20.0, 0.3, 1.5), (5.0, -2.0, 1.2), (90.0, 3.0, 2.0))]  # fmt: skip
+    return (torch.tensor(rows[0]) if flat else torch.tensor(rows),)
+
+
+def _write_onnx(module: nn.Module, inner: OneCall, told: dict[str, str], path: Path) -> None:
+    import onnx
+    from torch.export import Dim
+
+    plain = told["target"] == "plain"
+    example, batch = _example(inner, told["target"]), Dim("batch")
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, example, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+            input_names=["conditions", "noise"] if plain else ["conditions"],
+            output_names=["showers"], dynamic_shapes=tuple({0: batch} for _ in example),
+        )  # fmt: skip
+    assert program is not None
+    proto = program.model_proto
+    proto.ir_version = IR_VERSION
+    for key, value in told.items():
+        proto.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+
+
+def _write_torchscript(module: nn.Module, inner: OneCall, told: dict[str, str], path: Path) -> None:
+    flat = told["target"] == "par04"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and what Par04 loads
+        example = _example(inner, told["target"], flat)
+        script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        script.save(str(path), _extra_files=told)
+
+
+class _quiet:  # noqa: N801
+    """Keep torch's exporter from warning of packages that are not needed."""
+
+    def __enter__(self) -> None:
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(logging.NOTSET)
+
+
+def _onnx_runner(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> NDArray[np.float32]:
+        fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        found: NDArray[np.float32] = session.run(None, fed)[0]
+        return found
+
+    return run
+
+
+def _torch_runner(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+
+    def run(*inputs: Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = script(*inputs).numpy()
+        return found
+
+    return run
+
+
+def _compare(run: Any, inner: OneCall, target: str, rank_one: bool) -> float:
+    """Largest difference of a shower's voxels, as a share of its energy; 0 where noise is inside.
+
+    Raises `WorkError` if the file does something else than the model.
+    """
+    inputs = _example(inner, target, rank_one and target == "par04")
+    found = run(*inputs)
+    if target != "plain":
+        unit, again = (1e3 if target == "par04" else 1.0), run(*inputs)
+        sums = found.reshape(-1, np.prod(inner.network.config.shape)).sum(1) * unit
+        energy = inputs[0].reshape(-1, par04.CONDITIONS)[:, 0].numpy() * 1e3
+        share = sums / energy / np.exp(inner.table[0, _SAMPLING].item())
+        if np.array_equal(found, again) or not ((share > 0.2) & (share < 5)).all():
+            raise WorkError("the exported file draws no showers of the right energy")
+        return 0.0
+    wanted = inner(*inputs).numpy()
+    one = run(*(value[:1] for value in inputs))
+    energy = wanted.sum(axis=(1, 2, 3))
+    worst = float((np.abs(found - wanted).sum(axis=(1, 2, 3)) / energy).max())
+    alone = float(np.abs(one[0] - found[0]).sum() / energy[0])
+    if not max(worst, alone) < AGREEMENT:
+        raise WorkError(
+            f"the exported file differs from the model by {max(worst, alone):.1e} of a shower"
+        )
+    return float(f"{worst:.2g}")
+
+
+def _write_macro(out: Path, format: str, detector: Detector) -> Path:
+    path, stack = out.with_suffix(".mac"), detector.described_stack()
+    library = "ONNX" if format == "onnx" else "TORCH"
+    with atomic_path(path) as sibling:
+        text = par04.macro(out.name, library, detector.mesh, (stack.layers, stack.pitch_mm))
+        sibling.write_text(text, "utf-8")
+    return path
