@@ -1,0 +1,1 @@
+"""Models where they are used: exported files, and the C++ that reads them (`cpp/`)."""
