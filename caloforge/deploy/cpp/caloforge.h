@@ -212,7 +212,13 @@ inline void must_exist(const std::string& path) {
                              "; write it with `caloforge export MODEL " + path + "`");
 }
 
-inline std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+/// The error of a run that failed. The reason stands on the last line of what a runtime says.
+inline std::runtime_error failed(const std::string& runtime, const std::string& said) {
+  const std::string reason = said.substr(0, said.find_last_not_of(" \n") + 1);
+  return std::runtime_error(runtime + " cannot run the model (" +
+                            reason.substr(reason.find_last_of('\n') + 1) +
+                            "); write the file anew with `caloforge export --target plain`");
+}
 
 }  // namespace detail
 

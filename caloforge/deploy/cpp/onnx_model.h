@@ -42,7 +42,7 @@ class OnnxModel final {
     try {
       session_.Run(Ort::RunOptions{nullptr}, in_names, inputs, 2, out_names, &output, 1);
     } catch (const Ort::Exception& error) {
-      throw std::runtime_error("ONNX Runtime: " + detail::first_line(error.what()));
+      throw detail::failed("ONNX Runtime", error.what());
     }
   }
 

@@ -34,7 +34,9 @@ class TorchModel final {
       const auto out = module_.forward({wrap(conditions, 4), wrap(noise, description_.n_noise)});
       torch::from_blob(showers, {rows, cells}).copy_(out.toTensor().reshape({rows, cells}));
     } catch (const c10::Error& error) {
-      throw std::runtime_error("LibTorch: " + detail::first_line(error.what_without_backtrace()));
+      throw detail::failed("LibTorch", error.what_without_backtrace());
+    } catch (const std::exception& error) {
+      throw detail::failed("LibTorch", error.what());
     }
   }
 
