@@ -47,7 +47,7 @@ class FastSimulationModel final : public G4VFastSimulationModel {
  public:
   /// `batch` showers at most are made in one run; cells up to 0.5 keV give no hit.
   FastSimulationModel(const G4String& name, G4Envelope* envelope,
-                      std::shared_ptr<const Model> model, std::size_t batch = 16)
+                      std::shared_ptr<const Model> model, std::size_t batch = 4)
       : G4VFastSimulationModel(name, envelope),
         fGenerator(std::move(model), batch, 0.0005) {}
 

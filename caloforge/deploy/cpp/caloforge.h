@@ -9,11 +9,13 @@
 ///     generator.flush([] { return G4RandGauss::shoot(); },          // at the end of the event
 ///                     [](const caloforge::Deposit& deposit) { ... });
 ///
-/// **Threads and memory.** Load the model once and share it: both models may be run by any number of
-/// threads at a time, and the weights are in memory once. A `Generator` belongs to one thread; it
-/// holds the noise and the showers of one batch, `batch * (n_noise + n_cells) * 4` bytes, and the
-/// runtime adds its work space while it runs. docs/cpp.md has measured numbers. Each run computes on
-/// the calling thread alone, as an event loop with a thread per core wants it.
+/// **Threads and memory.** Load the model once and share it: any number of threads may run it at a
+/// time, and the weights are in memory once. A `Generator` belongs to one thread; it holds the noise
+/// and the showers of one batch, `batch * (n_noise + n_cells) * 4` bytes, and the runtime adds work
+/// space while it runs. Measured with a transformer of 2.8 million parameters (11 MB) and batches of
+/// 4: LibTorch 17 MB for the model, 53 MB for the first thread that runs it, 9 MB for each other;
+/// ONNX Runtime 37, 47 and 27 MB. A run computes on the thread that calls it alone, as an event loop
+/// with a thread per core wants it.
 ///
 /// **Reproducibility.** A shower is a function of its particle and its row of noise, whatever else
 /// is in the batch. Noise is drawn shower by shower in the order of `add`, so the same engine state
@@ -233,9 +235,10 @@ inline std::runtime_error failed(const std::string& runtime, const std::string& 
 template <class Model>
 class Generator final {
  public:
-  /// `batch`: the most showers in one run. `threshold`: a cell has to hold more, MeV, to become a
-  /// deposit; 0.0005 is the cut below which caloforge compares nothing.
-  explicit Generator(std::shared_ptr<const Model> model, std::size_t batch = 16,
+  /// `batch`: the most showers in one run; on one core larger ones cost memory and gain little.
+  /// `threshold`: a cell has to hold more, MeV, to become a deposit; 0.0005 is the cut below which
+  /// caloforge compares nothing.
+  explicit Generator(std::shared_ptr<const Model> model, std::size_t batch = 4,
                      double threshold = 0)
       : model_(std::move(model)), batch_(std::max<std::size_t>(batch, 1)), threshold_(threshold) {}
 

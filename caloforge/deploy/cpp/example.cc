@@ -2,7 +2,7 @@
 /// \brief Showers from an exported file, on the command line.
 ///
 ///     caloforge_example MODEL [--energy-gev 50] [--theta 1.57] [--phi 0.3] [--pdg 11] [-n 10]
-///                             [--seed 1] [--radius 0] [--batch 16] [--threads 1]
+///                             [--seed 1] [--radius 0] [--batch 4] [--threads 1]
 ///                             [--particles FILE] [--noise FILE] [--out FILE] [--deposits FILE]
 ///
 /// Files are raw numbers of this machine: particles float32 (n, 4) of MeV, rad, rad and PDG code;
@@ -33,7 +33,7 @@ using Options = std::map<std::string, std::string>;
 Options parse(int argc, char** argv) {
   Options options = {{"--energy-gev", "50"}, {"--theta", "1.57"}, {"--phi", "0.3"},
                      {"--pdg", "11"},        {"-n", "10"},        {"--seed", "1"},
-                     {"--radius", "0"},      {"--batch", "16"},   {"--threads", "1"},
+                     {"--radius", "0"},      {"--batch", "4"},   {"--threads", "1"},
                      {"--particles", ""},    {"--noise", ""},     {"--out", ""},
                      {"--deposits", ""},     {"MODEL", ""}};
   for (int i = 1; i < argc; ++i) {
@@ -108,11 +108,11 @@ std::vector<caloforge::Particle> particles(const Options& options) {
   return all;
 }
 
-/// Resident memory of this process in MB, on Linux; 0 elsewhere.
-double resident_mb() {
+/// Memory of this process in MB, on Linux (0 elsewhere): VmRSS: is resident now, VmHWM: at most.
+double memory_mb(const std::string& what) {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;)
-    if (word == "VmRSS:" && status >> word) return std::stod(word) / 1024;
+    if (word == what && status >> word) return std::stod(word) / 1024;
   return 0;
 }
 
@@ -143,10 +143,10 @@ void work(const std::shared_ptr<const Model>& model, const Options& options,
 
 template <class Model>
 void generate(const Options& options) {
-  const double before = resident_mb();
+  const double before = memory_mb("VmRSS:");
   const auto model = std::make_shared<const Model>(options.at("MODEL"));
   const auto& description = model->description();
-  const double loaded = resident_mb();
+  const double loaded = memory_mb("VmRSS:");
 
   const auto all = particles(options);
   const auto noise =
@@ -178,7 +178,7 @@ void generate(const Options& options) {
   }
   std::cout << all.size() << " showers, " << took.count() / double(all.size()) << " ms per shower\n"
             << "resident memory: " << before << " MB before, " << loaded << " MB with the model, "
-            << resident_mb() << " MB after " << n_threads << " thread(s)\n";
+            << memory_mb("VmHWM:") << " MB at most in " << n_threads << " thread(s)\n";
   write(options.at("--out"), showers);
   std::vector<double> rows;
   for (const auto& part : deposits) rows.insert(rows.end(), part.begin(), part.end());
