@@ -94,18 +94,19 @@ def write_onnx(module: torch.nn.Module, path: Path, metadata: dict[str, str]) ->
     onnx.save(proto, path)
 
 
+def cmake(*arguments: object) -> None:
+    program = shutil.which("cmake", path=PROGRAMS)
+    if program is None:
+        pytest.skip("needs CMake (pip install cmake)")
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def build(folder: Path, *options: str) -> Path:
     """The example, configured and built as docs/cpp.md says."""
-    cmake = shutil.which("cmake", path=PROGRAMS)
-    if cmake is None:
-        pytest.skip("needs CMake (pip install cmake)")
-    steps = (
-        [cmake, "-S", str(SOURCES), "-B", str(folder), *options],
-        [cmake, "--build", str(folder)],
-    )
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    cmake("-S", SOURCES, "-B", folder, *options)
+    cmake("--build", folder)
     return folder / "caloforge_example"
 
 
@@ -238,6 +239,18 @@ def test_deposits_lie_at_the_centres_of_their_cells(
         np.testing.assert_allclose(
             MESH.to_frame(displacement, theta, azimuth), centres[cells], atol=1e-9
         )
+
+
+def test_an_application_adds_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "application.cc").write_text('#include "torch_model.h"\nint main() {}\n')
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.24)\nproject(application CXX)\n"
+        f'add_subdirectory("{SOURCES}" caloforge EXCLUDE_FROM_ALL)\n'
+        "add_executable(application application.cc)\n"
+        "target_link_libraries(application PRIVATE caloforge)\n"
+    )
+    python = f"-DPython3_EXECUTABLE={sys.executable}"
+    cmake("-S", tmp_path, "-B", tmp_path / "build", python, "-DONNXRUNTIME_ROOT=")
 
 
 def test_cells_of_points_are_those_of_python(compile_cpp: Callable[..., Path]) -> None:
