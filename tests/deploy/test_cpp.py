@@ -344,6 +344,8 @@ def test_an_onnx_file_that_is_no_model_is_refused(onnx_example: Path, tmp_path: 
         ({"target": "par04"}, "target 'par04'"),
         ({"noise": "many"}, "wrong metadata 'noise'"),
         ({"n_z": "0"}, "wrong metadata 'n_z'"),
+        ({"cell_r_mm": "0"}, "wrong metadata 'cell_r_mm'"),
+        ({"pdg": "11,e+"}, "wrong metadata 'pdg'"),
     ],
 )
 def test_wrong_metadata_is_refused(

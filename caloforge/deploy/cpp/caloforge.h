@@ -128,7 +128,7 @@ class Mesh final {
   std::int64_t cell(const Vector& local) const {
     const double r = std::floor(std::hypot(local.x, local.y) / cell_r_);
     const double z = std::floor(local.z / cell_z_);
-    if (r >= double(n_r_) || z < 0 || z >= double(n_z_)) return -1;
+    if (!(r < double(n_r_) && z >= 0 && z < double(n_z_))) return -1;  // nor what is no number
     // phi' = +pi is the same direction as -pi and belongs to bin 0.
     const double width = 2 * kPi / double(n_phi_);
     const auto k = std::size_t(std::floor((kPi + std::atan2(local.y, local.x)) / width)) % n_phi_;
@@ -168,25 +168,28 @@ struct Description {
                                  "'; write the file with `caloforge export --target plain`");
       return value;
     };
+    const auto wrong = [&](const std::string& name) {
+      return std::runtime_error(path + " has a wrong metadata '" + name +
+                                "'; write the file anew with `caloforge export --target plain`");
+    };
     const auto number = [&](const std::string& name, double least = 0) {
       std::istringstream in(text(name));
       in.imbue(std::locale::classic());
       double value;
-      if (!(in >> value) || value < least)
-        throw std::runtime_error(path + " has a wrong metadata '" + name +
-                                 "'; write the file anew with `caloforge export --target plain`");
+      if (!(in >> value) || value < least) throw wrong(name);
       return value;
     };
     if (text("target") != "plain" || text("units") != "MeV mm rad")
       throw std::runtime_error(path + " was exported for the target '" + get("target") +
                                "'; this header reads `caloforge export --target plain`");
     const auto count = [&](const std::string& name) { return std::size_t(number(name, 1)); };
-    Description d{Mesh(count("n_r"), count("n_phi"), count("n_z"), number("cell_r_mm"),
-                       number("cell_z_mm")),
+    Description d{Mesh(count("n_r"), count("n_phi"), count("n_z"), number("cell_r_mm", 1e-9),
+                       number("cell_z_mm", 1e-9)),
                   count("noise"), number("energy_min_mev"), number("energy_max_mev"),
                   number("theta_min"), number("theta_max"), {}, text("detector")};
     std::istringstream codes(text("pdg"));
-    for (std::string code; std::getline(codes, code, ',');) d.pdg.push_back(std::stoi(code));
+    for (int code; codes >> code; codes.ignore(1, ',')) d.pdg.push_back(code);
+    if (d.pdg.empty() || !codes.eof()) throw wrong("pdg");
     return d;
   }
 
