@@ -1,1 +1,1 @@
-"""Models that run without caloforge: exported files, and what carries them to their users."""
+"""Models where they are used: export, inside Geant4, in C++ and in a browser."""
