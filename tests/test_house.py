@@ -16,7 +16,7 @@ PACKAGE = ROOT / "caloforge"
 FILES = sorted(PACKAGE.rglob("*.py"))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-ROOMS = ("detector", "showers", "simulate", "learn", "evaluate", "cli")
+ROOMS = ("detector", "showers", "simulate", "learn", "evaluate", "deploy", "cli")
 TOP = {"__init__", "complete", "errors", "files", "generate", "progress", "quickstart"}
 SHAPE = re.compile(r"\(([A-Za-z.0-9]+( [+*] \w+)?,|[A-Z.]|\))")
 UNITS = re.compile(

@@ -25,6 +25,7 @@ MODULES = {
     "caloforge.cli.showers": ("detectors", "simulate", "campaign", "convert"),
     "caloforge.cli.models": ("train", "generate"),
     "caloforge.cli.judging": ("validate", "timing", "quickstart"),
+    "caloforge.cli.deploying": ("fastsim",),
 }
 VERBS = tuple(verb for verbs in MODULES.values() for verb in verbs)
 

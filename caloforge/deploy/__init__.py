@@ -1,0 +1,1 @@
+"""Where a model is used: inside Geant4's event loop."""
