@@ -76,11 +76,15 @@ def agreement(found: Totals, seed: int = 0) -> dict[str, Any]:
 
     ``mean``: of the visible energy per event; ``spread``: of its response, visible over incident,
     as standard deviations; ``with_leakage``: of the mean with what is outside the mesh. None where
-    there are too few events.
+    there are too few events. ``by_particle``: ``mean`` of each kind of primary, by PDG code.
     """
     chosen = found.differ
+    kinds = {
+        str(code): _mean_of(found, chosen & (found.pdg == code), seed)
+        for code in np.unique(found.pdg).tolist()
+    }
     if chosen.sum() < FEWEST:
-        return {"mean": None, "spread": None, "with_leakage": None}
+        return {"mean": None, "spread": None, "with_leakage": None, "by_particle": kinds}
     energy, fast, full = (a[chosen] for a in (found.incident, found.fast, found.full))
     all_fast, all_full = fast + found.fast_leakage[chosen], full + found.full_leakage[chosen]
     weights = resample(len(energy), REPLICAS, np.random.default_rng(seed)).astype(np.float64)
@@ -88,7 +92,16 @@ def agreement(found: Totals, seed: int = 0) -> dict[str, Any]:
         "mean": _plain(weights, _mean_ratio, fast, full),
         "spread": _plain(weights, _spread_ratio, fast / energy, full / energy),
         "with_leakage": _plain(weights, _mean_ratio, all_fast, all_full),
+        "by_particle": kinds,
     }
+
+
+def _mean_of(found: Totals, chosen: NDArray[np.bool_], seed: int) -> dict[str, float] | None:
+    n = int(chosen.sum())
+    if n < FEWEST:
+        return None
+    weights = resample(n, REPLICAS, np.random.default_rng(seed)).astype(np.float64)
+    return {"events": n, **_plain(weights, _mean_ratio, found.fast[chosen], found.full[chosen])}
 
 
 def _plain(

@@ -118,6 +118,7 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has an exception of its own for each kind of damage
-        raise RequestError(f"'{path}' is no ONNX model that can be run: {error}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(f"'{path}' is no ONNX model that can be run: {reason}") from None

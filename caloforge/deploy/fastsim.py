@@ -28,13 +28,14 @@ from caloforge.errors import RequestError
 from caloforge.files import atomic_path
 from caloforge.showers.native import ShowerFile, ShowerSource
 from caloforge.showers.showers import concatenate
-from caloforge.simulate.beam import Beam
+from caloforge.simulate.beam import PDG, Beam
 from caloforge.simulate.parts import parts_folder
 from caloforge.simulate.production import Summary, simulate
 from caloforge.simulate.worker import EngineRef
 
 __all__ = ["Places", "fastsim", "lines"]
 
+NAMES = {code: name for name, code in PDG.items()}
 SECONDS = 0.1  # a shower from a model, roughly; only sets the size of shards
 FEWEST = 40  # events that a validation needs
 
@@ -204,6 +205,8 @@ def lines(found: dict[str, Any]) -> list[str]:
              "with_leakage": "visible energy with leakage"}  # fmt: skip
     said += [f"{what}, fast / full: {_with_error(agreed[key])}"
              for key, what in names.items() if agreed[key]]  # fmt: skip
+    said += [f"  {NAMES[int(code)]}: {_with_error(kind)} ({kind['events']} events)"
+             for code, kind in agreed["by_particle"].items() if kind]  # fmt: skip
     if compared["verdict"] is None:
         return [*said, f"no validation: it needs {FEWEST} events with a part of the model"]
     return [*said, compared["verdict"]["headline"], f"report: {compared['report']}"]

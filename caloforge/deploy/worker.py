@@ -6,11 +6,8 @@ started as ``python -m caloforge.deploy.worker``. Energies in MeV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from caloforge.deploy.gate import Gate
 from caloforge.deploy.maker import open_maker
@@ -18,7 +15,7 @@ from caloforge.detector.detector import Detector
 from caloforge.showers.showers import Showers
 from caloforge.simulate.beam import Primaries
 from caloforge.simulate.geant4 import Geant4Engine
-from caloforge.simulate.worker import Job, serve
+from caloforge.simulate.worker import Job, Record, serve
 
 __all__ = ["NAME", "FastEngine"]
 
@@ -39,7 +36,7 @@ class FastEngine:
 
     def run(
         self, primaries: Primaries, on_event: Callable[[], None] = lambda: None
-    ) -> tuple[Showers, Mapping[str, NDArray[np.float64]]]:
+    ) -> tuple[Showers, Record]:
         """Simulate the primaries, the model's share by the model.
 
         Returns the showers and the record of the events: ``seconds`` (N,), and their books (N,),

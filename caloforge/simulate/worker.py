@@ -44,9 +44,7 @@ class Engine(Protocol):
 
     info: dict[str, Any]
 
-    def run(
-        self, primaries: Primaries, on_event: Callable[[], None]
-    ) -> tuple[Showers, Mapping[str, NDArray[np.float64]]]:
+    def run(self, primaries: Primaries, on_event: Callable[[], None]) -> tuple[Showers, Record]:
         """Return the showers of the primaries and a record of the events.
 
         The record holds ``seconds`` (N,), the processor time of each, and what else is counted.
@@ -131,7 +129,7 @@ def shard_path(parts: Path, start: int) -> Path:
     return parts / f"events-{start:010d}.npz"
 
 
-def write_shard(path: Path, showers: Showers, record: Mapping[str, NDArray[np.float64]]) -> None:
+def write_shard(path: Path, showers: Showers, record: Record) -> None:
     """Write a chunk of showers and the record (N,) of its events; atomic."""
     arrays = {name: getattr(showers, name) for name in _ARRAYS}
     arrays |= {f"{_OF_EVENTS}{name}": values for name, values in record.items()}
@@ -139,7 +137,7 @@ def write_shard(path: Path, showers: Showers, record: Mapping[str, NDArray[np.fl
         np.savez(stream, **arrays)
 
 
-def read_shard(path: Path, detector: Detector) -> tuple[Showers, Mapping[str, NDArray[np.float64]]]:
+def read_shard(path: Path, detector: Detector) -> tuple[Showers, Record]:
     """Read what `write_shard` wrote: showers, and the record (N,) of the events.
 
     Raises `WorkError` for a damaged shard.

@@ -12,7 +12,13 @@ def test_a_run_agrees_with_itself_without_any_difference(toy, small_detector) ->
     showers = toy(small_detector, 50)
     found = totals(showers, showers)
     assert not found.differ.any()
-    assert agreement(found) == {"mean": None, "spread": None, "with_leakage": None}
+    kinds = {"11": None}
+    assert agreement(found) == {
+        "mean": None,
+        "spread": None,
+        "with_leakage": None,
+        "by_particle": kinds,
+    }
 
 
 def test_only_events_that_differ_are_compared(toy, small_detector) -> None:
@@ -25,6 +31,16 @@ def test_only_events_that_differ_are_compared(toy, small_detector) -> None:
     for name in ("mean", "spread", "with_leakage"):
         assert ratios[name]["value"] == pytest.approx(1.25, rel=1e-5), name
         assert ratios[name]["error"] < 1e-5, "the same factor for all has no error"
+
+
+def test_kinds_of_primaries_are_compared_apart(toy, small_detector) -> None:
+    photon = np.arange(60) % 2 == 1
+    full = toy(small_detector, 60).with_(pdg=np.where(photon, 22, 11))
+    factor = np.where(photon, 0.8, 1.1)
+    found = totals(full.with_(deposit=full.deposit * factor[full.rows]), full)
+    kinds = agreement(found)["by_particle"]
+    assert {code: round(kind["value"], 4) for code, kind in kinds.items()} == {"11": 1.1, "22": 0.8}
+    assert kinds["11"]["events"] == kinds["22"]["events"] == 30
 
 
 def test_any_change_of_an_event_is_seen(toy, small_detector) -> None:
