@@ -160,9 +160,11 @@ class Run:
         theta, phi = float(self.primaries.theta[i]), float(self.primaries.phi[i])
         cell, deposit, leakage = np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0
         scorer = self.construction.scorer
+        guest = self.construction.guest
+        placed = guest.flush(self.primaries[i : i + 1]) if guest is not None else None
         if scorer.detector.isActive():
-            if self.construction.guest is not None:
-                scorer.place(*self.construction.guest.flush(self.primaries[i : i + 1]))
+            if placed is not None:
+                scorer.place(*placed)
             points, energies = scorer.take()
             moved = points - self.construction.geometry.entrance(theta, phi)
             cell, deposit, leakage = voxelise(moved, energies, self.detector.mesh, theta, phi)
