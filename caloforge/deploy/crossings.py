@@ -28,7 +28,7 @@ import geant4_pybind as g4
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.deploy.gate import Particle
+from caloforge.deploy.gate import SURFACE_MM, Particle
 
 if TYPE_CHECKING:
     from caloforge.deploy.gate import Gate
@@ -53,7 +53,8 @@ class _BeforeTheCalorimeter(g4.G4UserSteppingAction):  # type: ignore[misc]
         particle = Particle(
             pdg=track.GetDefinition().GetPDGEncoding(), energy=track.GetKineticEnergy(),
             position=_array(point.GetPosition()), direction=_array(point.GetMomentumDirection()),
-            track=track.GetTrackID(), born_inside=track.GetVertexPosition().perp() >= self.radius,
+            track=track.GetTrackID(),
+            born_inside=track.GetVertexPosition().perp() > self.radius - SURFACE_MM,
         )  # fmt: skip
         if status == g4.fWorldBoundary:
             self.gate.leave(particle)

@@ -35,12 +35,12 @@ from caloforge.simulate.beam import Primaries, event_seeds
 if TYPE_CHECKING:
     from caloforge.deploy.maker import ShowerMaker
 
-__all__ = ["Gate", "Limits", "Particle"]
+__all__ = ["SURFACE_MM", "Gate", "Limits", "Particle"]
 
 Floats = NDArray[np.float64]
 
 AXIS_MM = 1.0
-SURFACE_MM = 1e-3
+SURFACE_MM = 1e-3  # what counts as on the inner surface
 
 
 @dataclass(frozen=True)
