@@ -2,8 +2,8 @@
 
 A particle *enters* when it crosses from the space before the calorimeter into the calorimeter. Each
 has one fate: the model takes it, or it stays with Geant4, for one of the reasons in `FATES`.
-Entries are counted before the fate is decided: ``entered`` must be the sum over all fates, in number
-and in kinetic energy (MeV), in every event.
+Entries are counted before the fate is decided: ``entered`` must be the sum over all fates, in
+number and in kinetic energy (MeV), in every event.
 """
 
 from __future__ import annotations
