@@ -30,7 +30,7 @@ def measure(detector: str, n: int, energy_mev: float) -> tuple[np.ndarray, np.nd
     for i in range(n):
         for scored in (i % 2, 1 - i % 2):
             engine.score(bool(scored))
-            seconds[scored, i] = engine.run(primaries[i : i + 1])[1][0]
+            seconds[scored, i] = engine.run(primaries[i : i + 1])[1]["seconds"][0]
     return seconds[0], seconds[1]
 
 

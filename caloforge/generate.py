@@ -29,6 +29,7 @@ from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.models.samplers import SAMPLERS, sample
 from caloforge.learn.noise import Noise
+from caloforge.learn.reach import outside
 from caloforge.progress import progress
 from caloforge.showers.formats import DIALECTS, open_showers, write_showers
 from caloforge.showers.native import ShowerSource, ShowerWriter, blocks
@@ -38,7 +39,6 @@ from caloforge.simulate.beam import Beam, Primaries, event_seeds
 __all__ = ["Generator", "check_detector", "check_range", "generate_file"]
 
 MOST_SHOWERS = 10**7
-TOLERANCE = 1e-3  # Of the valid range, so that 1 GeV is 1 GeV in float32 too.
 
 
 @dataclass(frozen=True)
@@ -193,20 +193,21 @@ def check_range(valid: ValidRange, detector: Detector, primaries: Primaries) -> 
 
     Raises `RequestError` that names the quantity, the range and the way out.
     """
+    beyond = outside(valid, primaries)
     quantities = (
         ("energy", primaries.energy / 1e3, np.array(valid.energy_mev) / 1e3, "GeV"),
         ("theta", primaries.theta, np.array(valid.theta), "rad"),
     )
     for name, values, (low, high), unit in quantities:
-        if values.min() < low * (1 - TOLERANCE) or values.max() > high * (1 + TOLERANCE):
+        if beyond[name].any():
             raise RequestError(
                 f"{name} {values.min():.4g} to {values.max():.4g} {unit} is outside the trained "
                 f"range, {low:.4g} to {high:.4g} {unit}; stay inside or add --extrapolate"
             )
-    unknown = sorted(set(np.unique(primaries.pdg).tolist()) - set(valid.pdg))
-    if unknown:
+    if beyond["pdg"].any():
+        unknown = primaries.pdg[beyond["pdg"]].min()
         raise RequestError(
-            f"the model was not trained on particles with PDG code {unknown[0]}; "
+            f"the model was not trained on particles with PDG code {unknown}; "
             f"it knows {', '.join(map(str, valid.pdg))}; or add --extrapolate"
         )
     check_detector(valid, detector)

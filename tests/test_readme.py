@@ -14,7 +14,10 @@ from caloforge.detector.detector import parse_detector
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
-PAGES = [(ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("validate", "foundation")]
+PAGES = [
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+    for name in ("validate", "foundation", "fastsim")
+]
 
 
 def blocks(language: str, text: str = TEXT) -> list[str]:

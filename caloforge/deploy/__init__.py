@@ -1,1 +1,1 @@
-"""Models where they are used: export, inside Geant4, in C++ and in a browser."""
+"""Models where they are used: exported, inside Geant4, in C++ and in a browser."""

@@ -26,7 +26,7 @@ from caloforge.learn.condition import FEATURE_NAMES
 from caloforge.learn.models.diffusion import DiffusionConfig, DiffusionTransformer
 from caloforge.learn.preprocess import ShowerScale
 
-__all__ = ["Model", "ValidRange", "load_model", "save_model", "shipped_models"]
+__all__ = ["Model", "ValidRange", "load_model", "model_folder", "save_model", "shipped_models"]
 
 CHECKPOINT_VERSION = 2
 
@@ -106,7 +106,7 @@ def load_model(name_or_folder: str | Path) -> Model:
 
     Raises `RequestError` if there is none, or it is damaged or of another version.
     """
-    folder = _find(name_or_folder)
+    folder = model_folder(name_or_folder)
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         tensors = load_file(folder / "model.safetensors")
@@ -147,7 +147,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
             for k, v in tensors.items() if k.startswith(prefix)}  # fmt: skip
 
 
-def _find(name_or_folder: str | Path) -> Path:
+def model_folder(name_or_folder: str | Path) -> Path:
+    """Folder of a shipped model, or of a checkpoint; raises `RequestError` if there is none."""
     if str(name_or_folder) in shipped_models():
         return Path(str(resources.files("caloforge") / "weights" / str(name_or_folder)))
     folder = Path(name_or_folder)

@@ -12,8 +12,8 @@ is well seeded by any of them). The primary starts at the origin of the detector
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from caloforge.showers.showers import Showers
 from caloforge.simulate.beam import PDG, Primaries
 from caloforge.simulate.physics_data import PhysicsData, activate, find_data, require_packages
 
-__all__ = ["CUT_MM", "PHYSICS", "Geant4Engine", "check_physics"]
+__all__ = ["CUT_MM", "PHYSICS", "Geant4Engine", "Guest", "check_physics"]
 
 CUT_MM = 0.7
 # name -> what the provenance says of it
@@ -51,14 +51,29 @@ def check_physics(physics: str, data: PhysicsData) -> None:
         )
 
 
+class Guest(Protocol):
+    """Takes part in the event loop and does some of Geant4's work: a fast simulation."""
+
+    def settle(self, geometry: Any) -> None:
+        """Be told the volumes (`geometry.Geometry`), before Geant4 reads them."""
+
+    def flush(self, primary: Primaries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """End the event of one primary: give the deposits to be scored with Geant4's own.
+
+        Points (M, 3) in mm and deposits (M,) in MeV.
+        """
+
+
 class Geant4Engine:
     """Geant4, initialised for one detector and one physics list; once per process.
 
-    `info` describes it for the provenance. Raises `RequestError` when a package or data is missing
-    or the geometry is not sound.
+    A `guest` takes part in its events. `info` describes it for the provenance. Raises
+    `RequestError` when a package or data is missing or the geometry is not sound.
     """
 
-    def __init__(self, detector: Detector, physics: str = "em0") -> None:
+    def __init__(
+        self, detector: Detector, physics: str = "em0", guest: Guest | None = None
+    ) -> None:
         require_packages("geant4_pybind")
         data = find_data()
         check_physics(physics, data)
@@ -66,7 +81,7 @@ class Geant4Engine:
         from caloforge.simulate import useraction
 
         self.detector = detector
-        self.run_state = useraction.start(detector, physics, data)
+        self.run_state = useraction.start(detector, physics, data, guest)
         self.info: dict[str, Any] = {
             "geant4": useraction.version(),
             "physics": PHYSICS[physics],
@@ -80,10 +95,11 @@ class Geant4Engine:
 
     def run(
         self, primaries: Primaries, on_event: Callable[[], None] = lambda: None
-    ) -> tuple[Showers, NDArray[np.float64]]:
+    ) -> tuple[Showers, Mapping[str, NDArray[np.float64]]]:
         """Simulate the primaries; `on_event` is called after each.
 
-        Returns their showers and the processor time (N,) in s that each took, scoring included.
+        Returns their showers and a record of the events: ``seconds`` (N,), the processor time in s
+        that each took, scoring included.
         Raises `RequestError` when a primary misses a GDML detector, `WorkError` when Geant4 gives
         an event up.
         """
@@ -98,7 +114,7 @@ class Geant4Engine:
 
 def _collect(
     primaries: Primaries, events: list[Any], detector: Detector, info: dict[str, Any]
-) -> tuple[Showers, NDArray[np.float64]]:
+) -> tuple[Showers, Mapping[str, NDArray[np.float64]]]:
     counts = [len(event.cell) for event in events]
     showers = Showers(
         energy=primaries.energy, theta=primaries.theta, phi=primaries.phi, pdg=primaries.pdg,
@@ -108,4 +124,4 @@ def _collect(
         deposit=np.concatenate([event.deposit for event in events] or [np.zeros(0, np.float32)]),
         mesh=detector.mesh, detector=detector, provenance=info,
     )  # fmt: skip
-    return showers, np.array([event.seconds for event in events], dtype=np.float64)
+    return showers, {"seconds": np.array([event.seconds for event in events], dtype=np.float64)}

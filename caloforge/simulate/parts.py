@@ -83,14 +83,17 @@ class Parts:
         """Return what `describe` kept."""
         return _load(self.folder / "engine.json")
 
-    def totals(self) -> tuple[NDArray[np.float64], float]:
-        """Processor time (N,) in s of each event, and the mean of visible over incident energy."""
-        seconds, visible = [], 0.0
+    def totals(self) -> tuple[dict[str, NDArray[np.float64]], float]:
+        """Record (N,) of all events (``seconds``: processor time of each in s, other counts), and
+        the mean of visible over incident energy.
+        """
+        records, visible = [], 0.0
         for start in self.starts:
-            showers, times = read_shard(shard_path(self.folder, start), self.detector)
-            seconds.append(times)
+            showers, record = read_shard(shard_path(self.folder, start), self.detector)
+            records.append(record)
             visible += float((showers.visible() / showers.energy).sum())
-        return np.concatenate(seconds), visible / self.n
+        whole = {name: np.concatenate([r[name] for r in records]) for name in records[0]}
+        return whole, visible / self.n
 
     def __len__(self) -> int:
         """Return the number of showers of the finished run."""

@@ -64,7 +64,7 @@ class _Worker:
     def __init__(self, number: int, job: Job, said: queue.Queue[Message]) -> None:
         self.number = number
         self.log = Path(job.log).with_suffix(f".{number}.log")
-        command = [sys.executable, "-P", "-m", "caloforge.simulate.worker"]
+        command = [sys.executable, "-P", "-m", job.module]
         home = str(Path(caloforge.__file__).parent.parent)  # found there, installed or not
         paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(

@@ -33,11 +33,12 @@ from caloforge.simulate.beam import Beam
 from caloforge.simulate.parts import Parts, parts_folder
 from caloforge.simulate.physics_data import find_data, require_packages
 from caloforge.simulate.pool import work
-from caloforge.simulate.worker import ENGINES, Job
+from caloforge.simulate.worker import EngineRef, Job
 
 __all__ = ["Summary", "simulate"]
 
 Range = tuple[float, float]
+ENGINES = {"geant4": EngineRef("geant4", geant4=True), "parametric": EngineRef("parametric")}
 
 # Events per shard: about this much work, so that little is lost when a run is killed.
 SHARD_S = 10.0
@@ -77,7 +78,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     resume: bool = False,
-    engine: str = "geant4",
+    engine: str | EngineRef = "geant4",
     physics: str = "em0",
     dialect: str = "native",
     command: str = "",
@@ -86,18 +87,18 @@ def simulate(
     """Simulate `n` showers in `detector` and write them to `path`.
 
     Energies are log-uniform in `energy_mev` (MeV), angles uniform in `theta`, `phi` (rad); a range
-    of two equal ends is one value. `engine` is ``geant4`` or ``parametric``, `physics` a key of
-    `geant4.PHYSICS`, `dialect` one of `formats.DIALECTS`; `command` is kept in the provenance. The
-    arrays in the file depend on none of `workers`, `resume` and `command`. An existing file is
-    replaced when the new one is whole. `on_events` is told how many events were finished, instead
-    of a bar that shows it.
+    of two equal ends is one value. `engine` is ``geant4`` or ``parametric``, or refers to one of a
+    room above; `physics` is a key of `geant4.PHYSICS`, `dialect` one of `formats.DIALECTS`;
+    `command` is kept in the provenance. The arrays in the file depend on none of `workers`,
+    `resume` and `command`. An existing file is replaced when the new one is whole. `on_events` is
+    told how many events were finished, instead of a bar that shows it.
 
     Raises `RequestError` for a request that cannot be met, among them leftovers of an unfinished
     run without `resume` and a resumption with other settings, and `WorkError` when a worker dies or
     the run is interrupted; `resume` then goes on.
     """
     beam = Beam(particle, energy_mev, theta, phi)
-    run = _Run(detector, Path(path), n, beam, seed, engine, physics)
+    run = _Run(detector, Path(path), n, beam, seed, _engine(engine), physics)
     _check(run, workers, dialect)
     began = time.monotonic()
     finished = run.finished() if resume else None
@@ -114,6 +115,12 @@ def simulate(
             ) from None
 
 
+def _engine(engine: str | EngineRef) -> EngineRef:
+    if isinstance(engine, str) and engine not in ENGINES:
+        raise RequestError(f"unknown engine '{engine}'; known are {', '.join(ENGINES)}")
+    return ENGINES[engine] if isinstance(engine, str) else engine
+
+
 @dataclass(frozen=True)
 class _Run:
     """A checked request."""
@@ -123,16 +130,16 @@ class _Run:
     n: int
     beam: Beam
     seed: int
-    engine: str
+    engine: EngineRef
     physics: str
 
     def settings(self) -> dict[str, Any]:
         """Everything that the arrays depend on."""
         settings: dict[str, Any] = {
-            "events": self.n, "seed": self.seed, **asdict(self.beam), "engine": self.engine,
-            "detector": self.detector.to_toml(), "caloforge": __version__,
+            "events": self.n, "seed": self.seed, **asdict(self.beam), "engine": self.engine.name,
+            **self.engine.options, "detector": self.detector.to_toml(), "caloforge": __version__,
         }  # fmt: skip
-        if self.engine == "geant4":
+        if self.engine.geant4:
             settings |= {"physics": self.physics, "data": find_data().source}
             settings["geant4-pybind"] = metadata.version("geant4-pybind")
             if self.detector.gdml is not None:
@@ -144,8 +151,8 @@ class _Run:
         """Events per shard: some seconds of work, and enough shards for many workers."""
         low, high = self.beam.energy
         mean = low if low == high else (high - low) / math.log(high / low)
-        some_seconds = int(SHARD_S / (mean * GEANT4_S_PER_MEV))
-        size = MOST_PER_SHARD if self.engine == "parametric" else some_seconds
+        some_seconds = int(SHARD_S / (mean * GEANT4_S_PER_MEV + self.engine.seconds))
+        size = some_seconds if self.engine.geant4 else MOST_PER_SHARD
         return max(1, min(MOST_PER_SHARD, size, math.ceil(self.n / FEWEST_SHARDS)))
 
     def finished(self) -> Summary | None:
@@ -183,12 +190,10 @@ def _check(run: _Run, workers: int, dialect: str) -> None:
         raise RequestError(f"the number of workers must be at least 1, not {workers}")
     if not 0 <= run.seed < 2**64:
         raise RequestError(f"the seed must be a whole number from 0 to 2^64 - 1, not {run.seed}")
-    if run.engine not in ENGINES:
-        raise RequestError(f"unknown engine '{run.engine}'; known are {', '.join(ENGINES)}")
     if dialect not in DIALECTS:
         raise RequestError(f"unknown dialect '{dialect}'; known are {', '.join(DIALECTS)}")
     check_acceptance(run.detector, run.beam)
-    if run.engine == "geant4":
+    if run.engine.geant4:
         _check_geant4(run)
     if run.path.is_dir():
         raise RequestError(f"'{run.path}' is a folder; name a file for the showers")
@@ -229,8 +234,9 @@ def _parts(run: _Run, resume: bool) -> Iterator[Parts]:
 def _fill(run: _Run, parts: Parts, workers: int, on_events: Callable[[int], None] | None) -> int:
     """Simulate the missing chunks; returns the number of events in them."""
     job = Job(
-        detector=run.detector.to_toml(), beam=asdict(run.beam), seed=run.seed, engine=run.engine,
-        physics=run.physics, parts=str(parts.folder), log=str(parts.folder / "worker"),
+        detector=run.detector.to_toml(), beam=asdict(run.beam), seed=run.seed,
+        engine=run.engine.name, physics=run.physics, parts=str(parts.folder),
+        log=str(parts.folder / "worker"), options=run.engine.options, module=run.engine.module,
     )  # fmt: skip
     chunks = [(start, parts.length(start)) for start in parts.starts if not parts.has(start)]
     before = parts.done()
@@ -250,12 +256,17 @@ def _merge(
     """Write the shards into the one file, in order, and remove them."""
     from caloforge.showers.formats import write_showers
 
-    seconds, visible = parts.totals()
+    record, visible = parts.totals()
+    seconds = record.pop("seconds")
     mean_s = float(np.sum(seconds)) / run.n
+    error_s = float(np.std(seconds)) / math.sqrt(run.n)
     parts.provenance = {
         **parts.description(), "command": command, "settings": run.settings(),
-        "seconds_per_event": round(mean_s, 6), **asdict(run.beam), "seed": run.seed,
+        "seconds_per_event": round(mean_s, 6), "seconds_error": round(error_s, 6),
+        **asdict(run.beam), "seed": run.seed,
     }  # fmt: skip
+    if record:
+        parts.provenance["sums"] = {name: float(values.sum()) for name, values in record.items()}
     write_showers(parts, run.path, dialect)
     shutil.rmtree(parts.folder)
     size = run.path.stat().st_size

@@ -98,6 +98,11 @@ class Scorer:
         for part in self._parts:
             part.ProcessHits = process_hits  # type: ignore[method-assign]
 
+    def place(self, points: Floats, deposits: Floats) -> None:
+        """Add deposits (M,) in MeV at points (M, 3) in mm, as if steps had ended there."""
+        self._points.append(np.ascontiguousarray(points, dtype=np.float64).tobytes())
+        self._deposits.extend(deposits.tolist())
+
     def take(self) -> tuple[Floats, Floats]:
         """Return points (M, 3) in mm and deposits (M,) in MeV since the last call."""
         points = np.frombuffer(b"".join(self._points), dtype=np.float64).reshape(-1, 3)

@@ -19,7 +19,7 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
 from caloforge.simulate import geometry
 from caloforge.simulate.beam import PDG, Primaries
-from caloforge.simulate.geant4 import CUT_MM
+from caloforge.simulate.geant4 import CUT_MM, Guest
 from caloforge.simulate.physics_data import PhysicsData, write_elements
 from caloforge.simulate.scoring import LIGHT_Z, Scorer, voxelise
 
@@ -41,9 +41,11 @@ class Event:
 class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
     """Builds the geometry, then sees to the tables of the elements that it is made of."""
 
-    def __init__(self, detector: Detector, data: PhysicsData, physics: str) -> None:
+    def __init__(
+        self, detector: Detector, data: PhysicsData, physics: str, guest: Guest | None
+    ) -> None:
         super().__init__()
-        self.detector, self.data, self.physics = detector, data, physics
+        self.detector, self.data, self.physics, self.guest = detector, data, physics, guest
         self.geometry: geometry.Geometry
         self.scorer: Scorer
 
@@ -52,6 +54,8 @@ class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
         self.geometry = geometry.build(self.detector)
         elements = [element.GetZasInt() for element in g4.G4Element.GetElementTable()]
         write_elements(self.data, elements)
+        if self.guest is not None:
+            self.guest.settle(self.geometry)
         return self.geometry.world
 
     def ConstructSDandField(self) -> None:  # noqa: N802
@@ -156,15 +160,19 @@ class Run:
         theta, phi = float(self.primaries.theta[i]), float(self.primaries.phi[i])
         cell, deposit, leakage = np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0
         scorer = self.construction.scorer
+        guest = self.construction.guest
+        placed = guest.flush(self.primaries[i : i + 1]) if guest is not None else None
         if scorer.detector.isActive():
+            if placed is not None:
+                scorer.place(*placed)
             points, energies = scorer.take()
             moved = points - self.construction.geometry.entrance(theta, phi)
             cell, deposit, leakage = voxelise(moved, energies, self.detector.mesh, theta, phi)
         return Event(cell, deposit, leakage, time.process_time() - self.began)
 
 
-def start(detector: Detector, physics: str, data: PhysicsData) -> Run:
-    """Initialise Geant4 for a detector.
+def start(detector: Detector, physics: str, data: PhysicsData, guest: Guest | None = None) -> Run:
+    """Initialise Geant4 for a detector; a guest takes part in its events.
 
     Raises `RequestError` when the geometry is not sound.
     """
@@ -173,7 +181,7 @@ def start(detector: Detector, physics: str, data: PhysicsData) -> Run:
     manager = g4.G4RunManager()
     manager.SetVerboseLevel(0)
     run = Run(detector)
-    run.manager, run.construction = manager, _Construction(detector, data, physics)
+    run.manager, run.construction = manager, _Construction(detector, data, physics, guest)
     physics_list = _physics_list(physics)
     run.kept = [_Actions(run), physics_list]
     for part in (run.construction, physics_list, run.kept[0]):

@@ -1,9 +1,10 @@
 """A worker process: simulates chunks of events that it is told, and writes each as one shard.
 
-Started by `production` as ``python -m caloforge.simulate.worker``. One JSON object a line goes in
-on standard input (first the `Job`, then chunks), one a line comes out on the standard output it was
-born with; what Geant4 prints goes to the log it was given instead. When standard input ends, its
-parent has finished or died, and the worker stops at once, in the middle of an event if need be.
+Started by `production` as ``python -m caloforge.simulate.worker``, or as a module of a room above
+that calls `serve` with engines of its own. One JSON object a line goes in on standard input (first
+the `Job`, then chunks), one a line comes out on the standard output it was born with; what Geant4
+prints goes to the log it was given instead. When standard input ends, its parent has finished or
+died, and the worker stops at once, in the middle of an event if need be.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -31,27 +32,46 @@ from caloforge.files import atomic_path
 from caloforge.showers.showers import PER_SHOWER, Showers
 from caloforge.simulate.beam import Beam, Primaries
 
-__all__ = ["ENGINES", "Engine", "Job", "read_shard", "shard_path", "write_shard"]
+__all__ = ["ENGINES", "Engine", "EngineRef", "Job", "Record", "read_shard", "serve", "shard_path",
+           "write_shard"]  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
+Record = Mapping[str, NDArray[np.float64]]  # of N events: `seconds` (N,), other counts (N,)
 
 
 class Engine(Protocol):
-    """What makes showers: Geant4 or the parametrisation."""
+    """What makes showers: Geant4, the parametrisation, or an engine of a room above."""
 
     info: dict[str, Any]
 
-    def run(
-        self, primaries: Primaries, on_event: Callable[[], None]
-    ) -> tuple[Showers, NDArray[np.float64]]:
-        """Return the showers of the primaries and the processor time (N,) in s of each."""
+    def run(self, primaries: Primaries, on_event: Callable[[], None]) -> tuple[Showers, Record]:
+        """Return the showers of the primaries and a record of the events.
+
+        The record holds ``seconds`` (N,), the processor time of each, and what else is counted.
+        """
+
+
+@dataclass(frozen=True)
+class EngineRef:
+    """Which engine makes the showers: its name, the module its workers run, what it is told.
+
+    `options` are plain values that the showers depend on. `geant4`: whether it runs Geant4;
+    `seconds`: roughly what an event costs beside that.
+    """
+
+    name: str
+    module: str = "caloforge.simulate.worker"
+    options: dict[str, Any] = field(default_factory=dict)
+    geant4: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Job:
     """What every worker of a run is told: detector (TOML text), beam (MeV, rad), seed, engine.
 
-    `parts` is the folder of the shards, `log` the file for what Geant4 prints.
+    `parts` is the folder of the shards, `log` the file for what Geant4 prints, `options` what else
+    the engine is told, `module` what the worker runs.
     """
 
     detector: str
@@ -61,6 +81,8 @@ class Job:
     physics: str
     parts: str
     log: str
+    options: dict[str, Any] = field(default_factory=dict)
+    module: str = "caloforge.simulate.worker"
 
     def to_json(self) -> str:
         """Write the job as one line."""
@@ -70,13 +92,11 @@ class Job:
 class _Parametric:
     """The parametrised engine behind the same interface as Geant4."""
 
-    def __init__(self, detector: Detector, _: str) -> None:
+    def __init__(self, detector: Detector, _: Job) -> None:
         self.detector = detector
         self.info: dict[str, Any] = {"physics": "parametrised (hep-ex/0001020)"}
 
-    def run(
-        self, primaries: Primaries, on_event: Callable[[], None]
-    ) -> tuple[Showers, NDArray[np.float64]]:
+    def run(self, primaries: Primaries, on_event: Callable[[], None]) -> tuple[Showers, Record]:
         from caloforge.simulate.parametric import parametric_showers
 
         began = time.process_time()
@@ -84,19 +104,24 @@ class _Parametric:
         showers = parametric_showers(self.detector, p.energy, p.theta, p.phi, p.pdg, p.seed)
         for _ in range(len(p)):
             on_event()
-        return showers, np.full(len(p), (time.process_time() - began) / max(len(p), 1))
+        each = (time.process_time() - began) / max(len(p), 1)
+        return showers, {"seconds": np.full(len(p), each)}
 
 
-def _geant4(detector: Detector, physics: str) -> Engine:
+def _geant4(detector: Detector, job: Job) -> Engine:
     from caloforge.simulate.geant4 import Geant4Engine
 
-    return Geant4Engine(detector, physics)
+    return Geant4Engine(detector, job.physics)
 
 
-ENGINES: dict[str, Callable[[Detector, str], Engine]] = {
+ENGINES: dict[str, Callable[[Detector, Job], Engine]] = {
     "geant4": _geant4,
     "parametric": _Parametric,
 }
+
+
+_ARRAYS = (*PER_SHOWER, "offsets", "cell", "deposit")
+_OF_EVENTS = "event_"  # before the names of a record, so that they cannot clash with the others
 
 
 def shard_path(parts: Path, start: int) -> Path:
@@ -104,29 +129,31 @@ def shard_path(parts: Path, start: int) -> Path:
     return parts / f"events-{start:010d}.npz"
 
 
-def write_shard(path: Path, showers: Showers, seconds: NDArray[np.float64]) -> None:
-    """Write a chunk of showers and the processor time (N,) in s of each; atomic."""
-    arrays = {name: getattr(showers, name) for name in (*PER_SHOWER, "offsets", "cell", "deposit")}
+def write_shard(path: Path, showers: Showers, record: Record) -> None:
+    """Write a chunk of showers and the record (N,) of its events; atomic."""
+    arrays = {name: getattr(showers, name) for name in _ARRAYS}
+    arrays |= {f"{_OF_EVENTS}{name}": values for name, values in record.items()}
     with atomic_path(path) as sibling, sibling.open("wb") as stream:
-        np.savez(stream, seconds=seconds, **arrays)
+        np.savez(stream, **arrays)
 
 
-def read_shard(path: Path, detector: Detector) -> tuple[Showers, NDArray[np.float64]]:
-    """Read what `write_shard` wrote: showers, and the processor time (N,) in s of each.
+def read_shard(path: Path, detector: Detector) -> tuple[Showers, Record]:
+    """Read what `write_shard` wrote: showers, and the record (N,) of the events.
 
     Raises `WorkError` for a damaged shard.
     """
     try:
         with path.open("rb") as stream, np.load(stream) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+            showers = {name: found.pop(name) for name in _ARRAYS}
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise WorkError(f"'{path}' is damaged ({error}); delete it and use --resume") from None
-    seconds = found.pop("seconds")
-    return Showers(**found, mesh=detector.mesh, detector=detector), seconds
+    record = {name.removeprefix(_OF_EVENTS): values for name, values in found.items()}
+    return Showers(**showers, mesh=detector.mesh, detector=detector), record
 
 
-def main() -> None:
-    """Do what standard input says until it ends."""
+def serve(engines: Mapping[str, Callable[[Detector, Job], Engine]]) -> None:
+    """Do with these engines what standard input says until it ends; the process ends with it."""
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     job = Job(**orders.get())
@@ -137,7 +164,7 @@ def main() -> None:
         replies.flush()
 
     try:
-        _work(job, orders, reply)
+        _work(job, engines[job.engine], orders, reply)
     except (RequestError, WorkError) as error:
         reply(error=str(error), request=isinstance(error, RequestError))
     except BaseException as error:
@@ -161,17 +188,20 @@ def _silence(log: Path) -> io.TextIOWrapper:
     return replies
 
 
-def _work(job: Job, orders: queue.Queue[dict[str, Any]], reply: Callable[..., None]) -> None:
+def _work(
+    job: Job, make: Callable[[Detector, Job], Engine], orders: queue.Queue[dict[str, Any]],
+    reply: Callable[..., None],
+) -> None:  # fmt: skip
     detector = parse_detector(job.detector)
     beam = Beam(**{name: _pair(value) for name, value in job.beam.items()})
-    engine = ENGINES[job.engine](detector, job.physics)
+    engine = make(detector, job)
     reply(ready={"caloforge": __version__, "engine": job.engine, **engine.info})
     while True:
         order = orders.get()
         start, n = order["start"], order["n"]
         progress = _Progress(reply)
-        showers, seconds = engine.run(beam.primaries(job.seed, start, n), progress)
-        write_shard(shard_path(Path(job.parts), start), showers, seconds)
+        showers, record = engine.run(beam.primaries(job.seed, start, n), progress)
+        write_shard(shard_path(Path(job.parts), start), showers, record)
         reply(events=progress.unsaid, done=start)
 
 
@@ -193,4 +223,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    main()
+    serve(ENGINES)

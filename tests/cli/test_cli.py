@@ -25,7 +25,7 @@ MODULES = {
     "caloforge.cli.showers": ("detectors", "simulate", "campaign", "convert"),
     "caloforge.cli.models": ("train", "generate"),
     "caloforge.cli.judging": ("validate", "timing", "quickstart"),
-    "caloforge.cli.pages": ("page",),
+    "caloforge.cli.deploying": ("export", "fastsim", "page"),
 }
 VERBS = tuple(verb for verbs in MODULES.values() for verb in verbs)
 
@@ -158,6 +158,12 @@ REQUESTS = {
     "new folder of a production": (
         "simulate good.toml new/er/g.h5 -n 2 --engine parametric --particle mu-", "parametri"
     ),
+    "fastsim on another mesh": ("fastsim model par04-siw f.h5 -n 2", "does not fit the model"),
+    "fastsim without a model": ("fastsim nomodel good.toml f.h5", "there is no model 'nomodel'"),
+    "fastsim of no export": ("fastsim file.onnx good.toml f.h5", "there is no model 'file.onnx'"),
+    "fastsim in a missing detector": ("fastsim model none.toml f.h5", "unknown detector"),
+    "fastsim with too few to compare": ("fastsim model good.toml f.h5 -n 9 --compare", "at least 40"),
+    "fastsim with an unknown option": ("fastsim model good.toml f.h5 --batch 3", "No such option"),
     "unknown model": ("generate nomodel out.h5 --detector good.toml", "there is no model 'nomodel'"),
     "unknown option": ("generate model out.h5 --detecto good.toml", "No such option"),
     "missing argument": ("generate", "Missing argument"),
