@@ -9,8 +9,8 @@ metadata. Targets:
   (8,) for TorchScript; electrons; noise inside; gives GeV;
 - ``ddml``: the input of ``par04`` for both formats, MeV: DDML multiplies by nothing.
 
-ONNX is written by torch's exporter at opset 18 and IR version 8, which ONNX Runtime loads from
-1.15.1 on. Every file is run once before it is kept, and compared with torch where the noise is
+ONNX is written by torch's exporter at opset 20 and IR version 8, which ONNX Runtime loads from
+1.17.3 on. Every file is run once before it is kept, and compared with torch where the noise is
 given.
 """
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "TARGETS", "export"]
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
-OPSET, IR_VERSION = 18, 8
+OPSET, IR_VERSION = 20, 8
 AGREEMENT = 1e-3  # Of the energy of a shower; a voxel at the edge of being filled may differ.
 
 

@@ -64,8 +64,12 @@ class Patches:
 
     def join(self, tokens: Tensor) -> Tensor:
         """Undo `cut`: voxels (B, R, PHI, Z) from tokens (B, T, cells)."""
-        split = tokens.reshape(-1, *self.grid, *self.size)
-        return split.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *self.shape)
+        return self.join_parts(tokens, 1)[:, 0]
+
+    def join_parts(self, tokens: Tensor, parts: int) -> Tensor:
+        """Voxels (B, parts, R, PHI, Z) from tokens (B, T, parts cells), part after part."""
+        split = tokens.reshape(-1, *self.grid, parts, *self.size)
+        return split.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(-1, parts, *self.shape)
 
 
 def fourier(x: Tensor, count: int, longest: float, shortest: float) -> Tensor:

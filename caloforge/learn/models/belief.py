@@ -58,9 +58,11 @@ class Belief(NamedTuple):
         noise = (1 - level).clamp(min=1e-3).square()
         variance = (2 * self.log_spread).exp()
         marginal = level.square() * variance + noise
-        share = self.share - ((noisy - level * self.mean).square() / marginal + marginal.log()) / 2
+        far = noisy - level * self.mean
+        share = self.share - (far * far / marginal + marginal.log()) / 2
         evidence = _total(share)
-        nothing = (((noisy - level * empty).square() / noise + noise.log()) / 2)[:, 0]
+        far = noisy - level * empty
+        nothing = ((far * far / noise + noise.log()) / 2)[:, 0]
         return Belief(
             self.odds + evidence + nothing,
             share - evidence[:, None],

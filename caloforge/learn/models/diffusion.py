@@ -232,9 +232,10 @@ class DiffusionTransformer(nn.Module):
     ) -> tuple[Belief, Belief]:
         """What is believed of the clean shower: of voxels, and of the energies times `whiten`.
 
-        noisy: voxels (B, R, PHI, Z) and energies (B, K); level_voxels (B, T) and
-        level_energies (B,) from 0 (noise) to 1 (clean). With `first`, only the energies of the
-        first so many showers (first, ...) and the voxels of the rest (B - first, ...).
+        noisy: voxels (B, R, PHI, Z) and energies (B, K); level_voxels (B, T), or (B, 1) for one
+        level everywhere, and level_energies (B,), from 0 (noise) to 1 (clean). With `first`, only
+        the energies of the first so many showers (first, ...) and the voxels of the rest
+        (B - first, ...).
         """
         x, c = self.trunk(noisy, level_voxels, level_energies, given)
         to, after = (None, 0) if first is None else (first, first)
@@ -245,18 +246,26 @@ class DiffusionTransformer(nn.Module):
         return voxels, self.believe_energies(x[:to], energies, level_energies[:to])
 
     def trunk(
-        self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, 1 + T, D), the total's first, and the condition (B, D); see `forward`."""
+        self, noisy: Scaled, level_voxels: Tensor, level_energies: Tensor, given: Conditions,
+        blank: bool = False,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Tokens (B, 1 + T, D), the total's first, and the condition (B, D); see `forward`.
+
+        With `blank` no voxel is shown: all their levels are 0, which saves looking.
+        """
         features, active, pitch = self._told(given)
         levels = torch.stack([level_voxels.mean(1), level_energies], dim=1)  # (B, 2)
         code = fourier(levels, POSITION, 4.0, 0.1).flatten(1)  # (B, 4 P)
         c = self.condition(torch.cat([features, code], dim=1))  # (B, D)
 
-        shown = self.patches.cut(noisy.voxels) * (level_voxels > 0)[..., None]
+        if blank:
+            voxels = self.embed_voxels.bias
+        else:
+            shown = self.patches.cut(noisy.voxels) * (level_voxels > 0)[..., None]
+            voxels = self.embed_voxels(shown)
         energies = noisy.energies * (level_energies > 0)[:, None]
         x = (
-            self.embed_voxels(shown)
+            voxels
             + self.embed_maps(active)
             + self._placed(pitch)
             + self.embed_level(fourier(level_voxels, POSITION, 4.0, 0.1))
@@ -320,15 +329,15 @@ class DiffusionTransformer(nn.Module):
         With `blank` no voxel is shown: all levels are 0, which saves looking. A head that guesses
         noise believes in what follows from its guess.
         """
-        everywhere, m = self.patches.fill(level), self.config.mixture
+        everywhere, m = self._everywhere(level), self.config.mixture
         if self.config.head == "noise":
             noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
             guess = (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3)
             return Belief.filled(guess, torch.full_like(guess, FINEST))
-        parts = self.head_voxels(x[:, 1:]).chunk(self.numbers, dim=-1)  # each (B, T, cells)
-        maps = torch.stack([self.patches.join(part) for part in parts], dim=1)
+        maps = self.patches.join_parts(self.head_voxels(x[:, 1:]), self.numbers)
         if self.config.hidden and not blank:  # maps (B, 3 M, R, PHI, Z)
-            seen = torch.cat([maps[:, : self.near], torch.stack([noisy, everywhere], dim=1)], dim=1)
+            shown = torch.stack([noisy, everywhere.expand_as(noisy)], dim=1)
+            seen = torch.cat([maps[:, : self.near], shown], dim=1)
             near = self.neighbours(seen, c)
             if self.config.process == "beliefs":
                 near = torch.where(everywhere[:, None] > 0, near, 0.0)
@@ -337,6 +346,11 @@ class DiffusionTransformer(nn.Module):
         share = torch.cat([torch.zeros_like(maps[:, :1]), maps[:, 1 + 2 * m :]], dim=1)
         belief = Belief.of(maps[:, 0], share, maps[:, 1 : 1 + m], maps[:, 1 + m : 1 + 2 * m])
         return belief if blank else belief.seen(noisy, everywhere, self.empty)
+
+    def _everywhere(self, level: Tensor) -> Tensor:
+        """Levels (B, T) or (B, 1) for the voxels: (B, R, PHI, Z) or (B, 1, 1, 1)."""
+        one = level.shape[1] == 1 < self.patches.tokens
+        return level[:, :, None, None] if one else self.patches.fill(level)
 
     def believe_energies(self, x: Tensor, noisy: Tensor, level: Tensor) -> Belief:
         """What is believed of the energies times `whiten` (B, K) from `trunk`; noisy likewise,

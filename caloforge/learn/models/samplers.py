@@ -226,10 +226,10 @@ class _Sight:
         if guidance != 1:
             untold = torch.full_like(given.features, torch.nan)
             self.conditions.append(given._replace(features=untold))
-        self.seen = noise.voxels.new_zeros(b, tokens)
+        self.seen, self.cells = noise.voxels.new_zeros(b, 1), torch.zeros(())
         if known is not None:
             self.seen = known.tokens.to(self.seen.dtype).expand(b, tokens)
-        self.cells = network.patches.fill(self.seen) > 0
+            self.cells = network.patches.fill(self.seen) > 0
         self.told, self.level_told = noise.energies, noise.voxels.new_zeros(b)
         self.hits: Tensor | None = None
         self.last: Belief
@@ -242,11 +242,12 @@ class _Sight:
 
     def energies(self, x: Tensor, t: Tensor) -> Belief:
         """Belief of the energies (B, K) from x (B, K) at level t ()."""
+        blank = self.known is None
         network, now = self.network, t.expand(x.shape[0])
         noisy = Scaled(self.kept(self.noise.voxels), x @ network.colour)
         found = []
         for given in self.conditions:
-            hidden, _ = network.trunk(noisy, self.seen, now, given)
+            hidden, _ = network.trunk(noisy, self.seen, now, given, blank)
             found.append(network.believe_energies(hidden, x, now))
         belief = self._guided(found)
         if self.known is None:
@@ -270,7 +271,8 @@ class _Sight:
         level, x = torch.where(self.seen > 0, 1.0, t), self.kept(x)
         found = []
         for given in self.conditions:
-            hidden, c = self.network.trunk(Scaled(x, self.told), level, self.level_told, given)
+            noisy = Scaled(x, self.told)
+            hidden, c = self.network.trunk(noisy, level, self.level_told, given, blank)
             found.append(self.network.believe_voxels(hidden, c, x, level, blank))
         self.last = self._guided(found)
         if self.hits is not None:
