@@ -17,6 +17,8 @@ c is a tenth of what a minimum-ionising particle leaves in one active layer. Tot
 sketch are then whitened with a mean and a spread that depend on the conditions, given by a small
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
+For a detector that a model was adapted to, a correction of both is added, smooth in energy and angle
+(`caloforge.learn.calibration`).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches
 
 __all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "quantities"]
@@ -36,6 +39,8 @@ EMPTY = -2.0
 LARGEST = 4.0  # Spreads of the sketch.
 _SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
+_ENERGY, _COSINE = FEATURE_NAMES.index("log_energy"), FEATURE_NAMES.index("cos_theta")
+TERMS = 4  # Of the correction for single detectors.
 
 
 class Scaled(NamedTuple):
@@ -79,11 +84,24 @@ class ConditionalScale(nn.Module):
             nn.Linear(width, width), nn.SiLU(),
             nn.Linear(width, 2 * quantities),
         )  # fmt: skip
+        self.residual = Residual(TERMS * 2 * quantities)
 
     def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, K) and logarithm of the spread (B, K) at features (B, F)."""
         mean, log_spread = self.net((features - self.offset) / self.unit).chunk(2, dim=-1)
-        return mean, log_spread.clamp(-6.0, 3.0)
+        log_spread = log_spread.clamp(-6.0, 3.0)
+        if not len(self.residual):
+            return mean, log_spread
+        terms = self.residual(features).reshape(len(features), TERMS, -1)  # (B, P, 2 K)
+        moved, stretched = (self.smooth(features)[:, :, None] * terms).sum(1).chunk(2, dim=-1)
+        return mean + moved * log_spread.exp(), (log_spread + stretched).clamp(-7.0, 4.0)
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Terms (B, P) of a correction: 1, logarithm of the energy and its square, cos^2 theta."""
+        x = (features[:, _ENERGY] - self.offset[_ENERGY]) / self.unit[_ENERGY]
+        return torch.stack(
+            [torch.ones_like(x), x, x.square() - 1, features[:, _COSINE].square()], 1
+        )
 
     def forward(self, values: Tensor, features: Tensor) -> Tensor:
         """Whiten values (B, K)."""
@@ -144,14 +162,14 @@ class ShowerScale(nn.Module):
         self.voxel_mean.copy_(levels.mean())
         self.voxel_spread.copy_(levels.std().clamp(min=1e-3))
         self.requires_grad_(True)
-        raw = self._raw_energies(voxels, conditions)
+        raw = self.raw_energies(voxels, conditions)
         loss = self.energies.fit(raw, conditions.features, steps, seed)
         self.requires_grad_(False)
         return loss
 
     def forward(self, voxels: Tensor, conditions: Conditions) -> Scaled:
         """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty."""
-        white = self.energies(self._raw_energies(voxels, conditions), conditions.features)
+        white = self.energies(self.raw_energies(voxels, conditions), conditions.features)
         # A deposit where none was expected is dozens of spreads away; the sketch only guides.
         exact = 1 + 2 * self.sketch.shape[2]
         white = torch.cat([white[:, :exact], white[:, exact:].clamp(-LARGEST, LARGEST)], dim=1)
@@ -198,7 +216,8 @@ class ShowerScale(nn.Module):
             layers = torch.where(filled, layers.clamp(min=CUT_MEV), 0.0)
         return layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
 
-    def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
+    def raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
+        """Total, layers and sketch (B, K) of voxels (B, R, PHI, Z) in MeV, before whitening."""
         layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]
         coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset + _percent(conditions)[:, None]
         exact = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1) + offset

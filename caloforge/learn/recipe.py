@@ -36,16 +36,18 @@ class Recipe(BaseModel):
 
     data: paths or glob patterns of shower files, relative to the working directory; size: one of
     the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`; start:
-    a shipped model or a checkpoint folder whose weights to begin from; masked: share of the showers
-    of which some tokens are seen clean and the others have to be found (masked modelling); untold:
-    share of the showers whose conditions are withheld (for guidance); steps, batch, learning_rate:
-    optimiser steps, showers a step, rate of the optimiser (the size decides them where they are not
+    a shipped model or a checkpoint folder whose weights to begin from; method, rank: what of it an
+    adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share of the
+    showers of which some tokens are seen clean and the others have to be found (masked modelling);
+    untold: share of the showers whose conditions are withheld (for guidance); steps, batch,
+    learning_rate: optimiser steps, showers a step, rate of the optimiser (the size decides them where they are not
     given); warmup: steps of linear warm-up; decay: share of the steps, at the end,
     in which the learning rate falls to zero; weight_decay: of the optimiser; ema:
     decay of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit
     of the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
-    CPU); validate_every: steps between validation losses; checkpoint_minutes: minutes between
-    checkpoints.
+    CPU); validate_every: steps between validation losses; patience: validations without a better
+    one after which a run ends, keeping the best weights (0: never, and the last are kept);
+    checkpoint_minutes: minutes between checkpoints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,8 @@ class Recipe(BaseModel):
     size: Literal["micro", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
     start: str | None = None
+    method: Literal["full", "bias", "lora", "head"] | None = None
+    rank: int = Field(default=8, ge=1)
     process: Literal["flow", "edm", "ddpm"] = "flow"
     head: Literal["bayes", "noise"] = "bayes"
     plain: bool = False
@@ -72,6 +76,7 @@ class Recipe(BaseModel):
     scale_steps: int = Field(default=2000, ge=1)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
+    patience: int = Field(default=0, ge=0)
     checkpoint_minutes: Positive = 3.0
     seed: int = Field(default=0, ge=0)
 

@@ -26,16 +26,20 @@ SPLITS: Mapping[str, float] = {"train": 0.85, "validation": 0.05, "test": 0.10}
 BLOCK = 256
 
 
-def split_events(n: int, seed: int, name: str) -> dict[str, NDArray[np.int64]]:
+def split_events(
+    n: int, seed: int, name: str, shares: Mapping[str, float] = SPLITS
+) -> dict[str, NDArray[np.int64]]:
     """Deal the events 0..n-1 of the file `name` to the splits; sorted event numbers (M,) each.
+
+    `shares` of the splits add up to one.
 
     Raises `AssertionError` if the splits were not disjoint and complete.
     """
     tag = [ord(letter) for letter in name]
     order = np.random.default_rng([seed, *tag]).permutation(n)
-    ends = np.round(np.cumsum(list(SPLITS.values())) * n).astype(int)
+    ends = np.round(np.cumsum(list(shares.values())) * n).astype(int)
     parts = np.split(order, ends[:-1])
-    splits = {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+    splits = {split: np.sort(part) for split, part in zip(shares, parts, strict=True)}
     together = np.concatenate(list(splits.values()))
     assert len(together) == n == len(np.unique(together)), "the splits overlap"
     return splits
@@ -70,7 +74,7 @@ def _join(samples: Sequence[Sample]) -> Sample:
 
 
 class ShowerStream:
-    """Batches of one split of many files.
+    """Batches of one split of many files; `shares` name the splits and how much each gets.
 
     Raises `RequestError` if there are no files, a file names no detector, the meshes differ in
     shape, or the split is smaller than a batch.
@@ -84,9 +88,11 @@ class ShowerStream:
         batch: int = 128,
         seed: int = 0,
         pool: int = 16,
+        shares: Mapping[str, float] = SPLITS,
     ) -> None:
-        if split not in SPLITS:
-            raise RequestError(f"unknown split '{split}'; known are {', '.join(SPLITS)}")
+        if split not in shares:
+            raise RequestError(f"unknown split '{split}'; known are {', '.join(shares)}")
+        self.shares = shares
         self.paths = sorted(Path(p) for p in paths)
         self.split, self.batch, self.seed, self.pool = split, batch, seed, pool
         self.detectors: list[Detector] = []
@@ -112,7 +118,7 @@ class ShowerStream:
                 f"'{path}' has a mesh of {detector.mesh.shape} cells, unlike the rest"
             )
         self.detectors.append(detector)
-        self._events.append(split_events(n, self.seed, path.name)[self.split])
+        self._events.append(split_events(n, self.seed, path.name, self.shares)[self.split])
 
     def __len__(self) -> int:
         """Return the number of showers in the split."""

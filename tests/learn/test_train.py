@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from caloforge.errors import RequestError, WorkError
-from caloforge.learn import train as loop
+from caloforge.learn import loop
 from caloforge.learn.checkpoint import load_model
+from caloforge.learn.loop import learning_rate
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.recipe import DIAL, Recipe, load_recipe
 from caloforge.learn.run import STATE
-from caloforge.learn.train import learning_rate, train
+from caloforge.learn.train import train
 from caloforge.simulate.campaign import load_campaign
 
 RECIPES = Path(__file__).parents[2] / "recipes"

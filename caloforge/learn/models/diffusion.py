@@ -34,6 +34,7 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import Scaled
+from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches, fourier, positions
 
 __all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of", "posterior"]
@@ -144,6 +145,7 @@ class DiffusionTransformer(nn.Module):
         self.condition = nn.Sequential(
             nn.Linear(told + 4 * POSITION, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
         )
+        self.residual = Residual(d)  # of single detectors, added to the condition
         self.modulation = nn.Linear(d, 6 * d)
         self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
@@ -217,6 +219,8 @@ class DiffusionTransformer(nn.Module):
         levels = torch.stack([level_voxels.mean(1), level_energies], dim=1)  # (B, 2)
         code = fourier(levels, POSITION, 4.0, 0.1).flatten(1)  # (B, 4 P)
         c = self.condition(torch.cat([features, code], dim=1))  # (B, D)
+        if len(self.residual):
+            c = c + self.residual(given.features)
 
         shown = self.patches.cut(noisy.voxels) * (level_voxels > 0)[..., None]
         energies = noisy.energies * (level_energies > 0)[:, None]
