@@ -2,12 +2,13 @@
 
 Three things are adapted. The *whitening* of the energies, which decides mean response and
 resolution, gets a correction of the detector's own in closed form (`calibration`). The *network* is
-trained on, from where it stands, by one of four methods:
+trained on, from where it stands, by one of five methods:
 
 - ``full``: all weights;
 - ``bias``: the biases alone (BitFit, Zaken et al., arXiv:2106.10199);
 - ``lora``: adapters of low rank beside every large linear layer, merged into it afterwards
   (`lowrank`);
+- ``energies``: nothing; the whitening alone is corrected, which takes seconds;
 - ``head``: the layers that say what is believed of voxels and energies, and a residual of the
   detector's own that is added to the condition (`residual`).
 
@@ -48,7 +49,16 @@ from caloforge.learn.train import new_run, valid_range
 from caloforge.showers.dataset import ShowerStream
 from caloforge.showers.formats import open_showers
 
-__all__ = ["LEAST", "METHODS", "Adaptation", "Guarded", "adapt", "schedule", "shipped_guards"]
+__all__ = [
+    "LEAST",
+    "METHODS",
+    "Adaptation",
+    "Guarded",
+    "adapt",
+    "described",
+    "schedule",
+    "shipped_guards",
+]
 
 LEAST = 20  # Showers; fewer say nothing about a detector.
 SHARES: Mapping[str, float] = MappingProxyType({"train": 0.9, "validation": 0.1})
@@ -56,9 +66,9 @@ GUARDED = 256  # Showers of an old detector that are looked at.
 
 # Learning rate of each method, in those of the optimiser (`muon`).
 METHODS: Mapping[str, float] = MappingProxyType(
-    {"full": 1e-3, "bias": 4e-3, "lora": 2e-3, "head": 2e-3}
+    {"full": 1e-3, "bias": 4e-3, "lora": 2e-3, "head": 2e-3, "energies": 1e-3}
 )
-HEADS = ("head_", "neighbours.", "residual.")
+HEADS = ("head_", "neighbours.")
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,11 @@ def adapt(
         return _closed(run, found, base, old) if run.finished else found
 
 
+def described(found: Adaptation) -> dict[str, Any]:
+    """Return an adaptation as plain values for JSON."""
+    return {**asdict(found), "out": str(found.out)}
+
+
 def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: int = 0) -> Recipe:
     """Return how to adapt the model `base`, opened as `name`, to the showers in the files `data`.
 
@@ -163,7 +178,7 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
         method=method, steps=steps, batch=min(64, int(n * SHARES["train"]) // 2),
         learning_rate=METHODS[method], warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),
-        validate_every=max(1, steps // 10), patience=4, seed=seed,
+        validate_every=max(1, steps // 6), patience=4, seed=seed,
     )  # fmt: skip
 
 
@@ -181,7 +196,7 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         raise RequestError("the learning rate must be above 0 and at most 10")
     if "steps" in changes:
         few = changes["steps"]
-        changes = {**changes, "warmup": max(1, few // 20), "validate_every": max(1, few // 10)}
+        changes = {**changes, "warmup": max(1, few // 20), "validate_every": max(1, few // 6)}
     return recipe.model_copy(update=dict(changes))
 
 
@@ -232,9 +247,10 @@ def _begin(
     network, scale = copy.deepcopy(base.network).train(), copy.deepcopy(base.scale)
     fresh = voxels.shape[1:] != network.config.shape
     if fresh:
-        network, scale = remeshed(base, tuple(voxels.shape[1:]), voxels, given)
+        network, scale = remeshed(base, voxels, given)
     gains = []
-    _, number = given.features[:, -len(DESCRIPTOR_NAMES) :].unique(dim=0, return_inverse=True)
+    told_of = given.features[:, -len(DESCRIPTOR_NAMES) :]
+    _, number = torch.unique(told_of, dim=0, return_inverse=True)
     for which in range(int(number.max()) + 1):
         rows = number == which
         gains.append(calibrate(scale, voxels[rows], Conditions(*(t[rows] for t in given))))
@@ -255,6 +271,7 @@ def _choose(network: DiffusionTransformer, recipe: Recipe, fresh: bool) -> None:
         network.requires_grad_(True)
         return
     network.requires_grad_(False)
+    network.residual.requires_grad_(recipe.method in ("head", "energies"))
     if recipe.method == "lora":
         with_adapters(network, recipe.rank)
     for name, weight in network.named_parameters():
@@ -302,7 +319,7 @@ def _closed(run: Run, found: Adaptation, base: Model, old: Sequence[ShowerStream
             for stream in old
         ),
     )  # fmt: skip
-    record = {**asdict(found), "out": str(found.out)}
+    record = described(found)
     run.model.notes["adaptation"] = {k: v for k, v in record.items() if k != "out"}
     save(run)
     with atomic_path(run.out / "adaptation.json") as path:

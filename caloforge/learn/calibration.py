@@ -60,8 +60,10 @@ def shrunk(found: Tensor, noise: Tensor, parts: list[int]) -> Tensor:
     `parts`: how many of the K quantities belong to each kind, in their order; every term of every
     kind has a variance of its own.
     """
-    kept = []
-    for values, chance in zip(found.split(parts, dim=1), noise.split(parts), strict=True):
+    kept, end = [], 0
+    for count in parts:
+        start, end = end, end + count
+        values, chance = found[:, start:end], noise[start:end]
         real = (values.square() - chance).mean(1, keepdim=True).clamp(min=0.0)  # (P, 1)
         kept.append(values * real / (real + chance))
     return torch.cat(kept, dim=1)

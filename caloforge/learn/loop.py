@@ -35,7 +35,7 @@ from caloforge.showers.dataset import Sample, ShowerStream
 
 __all__ = ["Summary", "conditions_of", "learning_rate", "mean_loss", "precision_of", "run_loop"]
 
-VALIDATED = 256  # Showers of a validation at least; a small split is seen with several noises.
+VALIDATED = 192  # Showers of a validation at least; a small split is seen with several noises.
 
 
 @dataclass(frozen=True)

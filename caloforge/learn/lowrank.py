@@ -31,7 +31,8 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x (..., in) to (..., out)."""
-        return self.kept(x) + F.linear(F.linear(x, self.down), self.up)
+        more = F.linear(F.linear(x, self.down), self.up)
+        return more + self.kept(x)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

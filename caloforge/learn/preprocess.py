@@ -17,8 +17,8 @@ c is a tenth of what a minimum-ionising particle leaves in one active layer. Tot
 sketch are then whitened with a mean and a spread that depend on the conditions, given by a small
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
-For a detector that a model was adapted to, a correction of both is added, smooth in energy and angle
-(`caloforge.learn.calibration`).
+For a detector that a model was adapted to, a correction of both is added, smooth in energy and
+angle (`caloforge.learn.calibration`).
 """
 
 from __future__ import annotations

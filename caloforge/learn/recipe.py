@@ -35,16 +35,16 @@ class Recipe(BaseModel):
     """What to train, on what, and how long.
 
     data: paths or glob patterns of shower files, relative to the working directory; size: one of
-    the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`; start:
-    a shipped model or a checkpoint folder whose weights to begin from; method, rank: what of it an
-    adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share of the
-    showers of which some tokens are seen clean and the others have to be found (masked modelling);
-    untold: share of the showers whose conditions are withheld (for guidance); steps, batch,
-    learning_rate: optimiser steps, showers a step, rate of the optimiser (the size decides them where they are not
-    given); warmup: steps of linear warm-up; decay: share of the steps, at the end,
-    in which the learning rate falls to zero; weight_decay: of the optimiser; ema:
-    decay of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit
-    of the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
+    the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`;
+    start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
+    of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
+    of the showers of which some tokens are seen clean and the others have to be found (masked
+    modelling); untold: share of the showers whose conditions are withheld (for guidance); steps,
+    batch, learning_rate: optimiser steps, showers a step, rate of the optimiser (the size decides
+    them where they are not given); warmup: steps of linear warm-up; decay: share of the steps, at
+    the end, in which the learning rate falls to zero; weight_decay: of the optimiser; ema: decay
+    of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit of
+    the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
     CPU); validate_every: steps between validation losses; patience: validations without a better
     one after which a run ends, keeping the best weights (0: never, and the last are kept);
     checkpoint_minutes: minutes between checkpoints.
@@ -56,7 +56,7 @@ class Recipe(BaseModel):
     size: Literal["micro", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
     start: str | None = None
-    method: Literal["full", "bias", "lora", "head"] | None = None
+    method: Literal["full", "bias", "lora", "head", "energies"] | None = None
     rank: int = Field(default=8, ge=1)
     process: Literal["flow", "edm", "ddpm"] = "flow"
     head: Literal["bayes", "noise"] = "bayes"

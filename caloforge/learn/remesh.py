@@ -46,17 +46,16 @@ def overlap(new: int, old: int) -> Tensor:
 
 def reshaped_config(config: DiffusionConfig, shape: Shape) -> DiffusionConfig:
     """Return the network's shape on a mesh of `shape` cells: as many tokens and coarse cells."""
-    patch, sketch = [], []
-    for new, old, p, s in zip(shape, config.shape, config.patch, config.sketch, strict=True):
-        patch.append(new // _nearest(new, old // p))
-        sketch.append(new // _nearest(new, old // s))
+    p_r, s_r, p_phi, s_phi = (
+        shape[axis] // _nearest(shape[axis], config.shape[axis] // cut[axis])
+        for axis in (0, 1)
+        for cut in (config.patch, config.sketch)
+    )
     # In depth a token and a coarse cell keep their number of layers where these divide the mesh.
-    patch[2] = math.gcd(config.patch[2], shape[2])
-    sketch[2] = patch[2] * max(
-        k for k in range(1, shape[2] // patch[2] + 1)
-        if shape[2] % (k * patch[2]) == 0 and k * patch[2] <= max(config.sketch[2], patch[2])
-    )  # fmt: skip
-    return replace(config, shape=shape, patch=tuple(patch), sketch=tuple(sketch))
+    p_z = math.gcd(config.patch[2], shape[2])
+    most = max(config.sketch[2], p_z)
+    s_z = max(k for k in range(p_z, most + 1, p_z) if shape[2] % k == 0)
+    return replace(config, shape=shape, patch=(p_r, p_phi, p_z), sketch=(s_r, s_phi, s_z))
 
 
 def _nearest(n: int, wanted: int) -> int:
@@ -67,11 +66,11 @@ def _nearest(n: int, wanted: int) -> int:
 
 @torch.no_grad()
 def remeshed(
-    base: Model, shape: Shape, voxels: Tensor, given: Conditions
+    base: Model, voxels: Tensor, given: Conditions
 ) -> tuple[DiffusionTransformer, ShowerScale]:
     """Network and preprocessing of a model on the mesh of showers (N, R, PHI, Z) in MeV."""
-    old = base.network
-    network = DiffusionTransformer(reshaped_config(old.config, shape))
+    old, (_, n_r, n_phi, n_z) = base.network, voxels.shape
+    network = DiffusionTransformer(reshaped_config(old.config, (n_r, n_phi, n_z)))
     state, fresh = old.state_dict(), network.state_dict()
     state = {name: value for name, value in state.items() if not name.startswith(_RESAMPLED)}
     if "place" in state and state["place"].shape != fresh["place"].shape:

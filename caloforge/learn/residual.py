@@ -1,11 +1,11 @@
 r"""What was learned about single detectors, beside what holds for all of them.
 
 Descriptors do not say everything of a calorimeter. A residual is a row of numbers at an *anchor*,
-the descriptors d of one detector, which counts with the weight
-:math:`\exp(-|d - d_{anchor}|^2/2 w^2)`, d in spreads of the training set and w = `WIDTH`. Two
-random detectors of the pretraining are several spreads apart, so what is learned about one is nothing to
-the others: they are not forgotten. A detector that is nearly the same profits. A model without
-anchors has no residuals, and a checkpoint without them is one.
+the descriptors d of one detector, which counts with the weight :math:`\exp(-|d - d_{anchor}|^2/2
+w^2)`, d in spreads of the training set and w = `WIDTH`. Two random detectors of the pretraining are
+several spreads apart, so what is learned about one is nothing to the others: they are not
+forgotten. A detector that is nearly the same profits. A model without anchors has no residuals, and
+a checkpoint without them is one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Residual(nn.Module):
         return torch.exp(-0.5 * away.square().sum(-1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the residual (B, count) at features (B, F), not scaled; what is no number is far."""
+        """Return the residual (B, count) at features (B, F); what is not told is far from all."""
         return self.near(features).nan_to_num(0.0) @ self.values
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
