@@ -66,7 +66,7 @@ GUARDED = 256  # Showers of an old detector that are looked at.
 
 # Learning rate of each method, in those of the optimiser (`muon`).
 METHODS: Mapping[str, float] = MappingProxyType(
-    {"full": 1e-3, "bias": 4e-3, "lora": 2e-3, "head": 2e-3, "energies": 1e-3}
+    {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
 HEADS = ("head_", "neighbours.")
 

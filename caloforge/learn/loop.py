@@ -177,16 +177,28 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
 
 
 def noise_at(seed: int, step: int) -> torch.Generator:
+    """Return the source of all noise of a step."""
     state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 @torch.no_grad()
 def _average(run: Run) -> None:
-    """Move the averaged weights; early on they follow faster, or they would remember the start."""
-    decay = min(run.recipe.ema, (1 + run.step) / (10 + run.step))
-    trained, averaged = run.network.module.parameters(), run.model.network.parameters()
-    torch._foreach_lerp_(list(averaged), list(trained), 1 - decay)
+    """Move the averaged weights; early on they follow faster, or they would remember the start.
+
+    With `inner` they are those of Reptile (Nichol et al., arXiv:1803.02999): the trained ones learn
+    one detector for so many steps, the averaged ones go part of the way after them, and the next
+    detector is begun from there.
+    """
+    recipe = run.recipe
+    trained: list[Tensor] = list(run.network.module.parameters())
+    averaged: list[Tensor] = list(run.model.network.parameters())
+    if not recipe.inner:
+        decay = min(recipe.ema, (1 + run.step) / (10 + run.step))
+        torch._foreach_lerp_(averaged, trained, 1 - decay)
+    elif run.step % recipe.inner == 0:
+        torch._foreach_lerp_(averaged, trained, recipe.outer)
+        torch._foreach_copy_(trained, averaged)
 
 
 def _record(run: Run, losses: dict[str, float]) -> None:

@@ -31,8 +31,8 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x (..., in) to (..., out)."""
-        more = F.linear(F.linear(x, self.down), self.up)
-        return more + self.kept(x)
+        kept: Tensor = self.kept(x)
+        return kept + F.linear(F.linear(x, self.down), self.up)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

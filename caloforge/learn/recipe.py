@@ -43,11 +43,13 @@ class Recipe(BaseModel):
     batch, learning_rate: optimiser steps, showers a step, rate of the optimiser (the size decides
     them where they are not given); warmup: steps of linear warm-up; decay: share of the steps, at
     the end, in which the learning rate falls to zero; weight_decay: of the optimiser; ema: decay
-    of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit of
-    the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
-    CPU); validate_every: steps between validation losses; patience: validations without a better
-    one after which a run ends, keeping the best weights (0: never, and the last are kept);
-    checkpoint_minutes: minutes between checkpoints.
+    of the averaged weights a step; inner: steps in a row on one detector, after which the averaged
+    weights go the share `outer` of the way to what was learned (Reptile; 0: plain training); clip:
+    largest gradient norm; scale_steps: steps of the fit of the preprocessing; precision: one of
+    Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a CPU); validate_every: steps between
+    validation losses; patience: validations without a better one after which a run ends, keeping
+    the best weights (0: never, and the last are kept); checkpoint_minutes: minutes between
+    checkpoints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +74,8 @@ class Recipe(BaseModel):
     warmup: int = Field(default=200, ge=0)
     decay: float = Field(default=0.3, ge=0, le=1)
     ema: float = Field(default=0.999, ge=0, lt=1)
+    inner: int = Field(default=0, ge=0)
+    outer: float = Field(default=0.5, gt=0, le=1)
     clip: Positive = 1.0
     scale_steps: int = Field(default=2000, ge=1)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"

@@ -41,7 +41,8 @@ class Residual(nn.Module):
     def _resize(self, anchors: int) -> None:
         self.register_buffer("anchors", torch.zeros(anchors, _D))
         self.register_buffer("unit", torch.ones(anchors, _D))
-        self.values = nn.Parameter(torch.zeros(anchors, self.count))
+        learns = self.values.requires_grad if hasattr(self, "values") else True
+        self.values = nn.Parameter(torch.zeros(anchors, self.count), requires_grad=learns)
 
     @torch.no_grad()
     def anchor(self, features: Tensor, unit: Tensor) -> int:

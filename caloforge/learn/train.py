@@ -41,7 +41,7 @@ def train(
         raise RequestError("'method' is of an adaptation: use caloforge adapt, or leave it out")
     keep_freed_memory()
     files = recipe.files()
-    stream = ShowerStream(files, batch=recipe.batch, seed=recipe.seed)
+    stream = ShowerStream(files, batch=recipe.batch, seed=recipe.seed, together=recipe.inner)
     validation = ShowerStream(files, split="validation", batch=1, seed=recipe.seed)
     with claimed_folder(out):
         check_folder(recipe, out, resume)

@@ -9,6 +9,7 @@ finds its place again without a saved generator.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ def _join(samples: Sequence[Sample]) -> Sample:
 class ShowerStream:
     """Batches of one split of many files; `shares` name the splits and how much each gets.
 
+    With `together`, so many batches in a row are drawn from one file, and then from another.
+
     Raises `RequestError` if there are no files, a file names no detector, the meshes differ in
     shape, or the split is smaller than a batch.
     """
@@ -89,10 +92,11 @@ class ShowerStream:
         seed: int = 0,
         pool: int = 16,
         shares: Mapping[str, float] = SPLITS,
+        together: int = 0,
     ) -> None:
         if split not in shares:
             raise RequestError(f"unknown split '{split}'; known are {', '.join(shares)}")
-        self.shares = shares
+        self.shares, self.together = shares, together
         self.paths = sorted(Path(p) for p in paths)
         self.split, self.batch, self.seed, self.pool = split, batch, seed, pool
         self.detectors: list[Detector] = []
@@ -151,6 +155,8 @@ class ShowerStream:
 
     def batches(self, start: int = 0) -> Iterator[Sample]:
         """Yield batches without end, from batch number `start` on."""
+        if self.together:
+            yield from map(self._task, itertools.count(start))
         epoch = 0
         while start >= (per_epoch := self.batches_in(epoch)):
             if per_epoch == 0:
@@ -159,6 +165,15 @@ class ShowerStream:
         while True:
             yield from self.epoch(epoch, start)
             start, epoch = 0, epoch + 1
+
+    def _task(self, number: int) -> Sample:
+        """Batch `number`, of the file whose turn it is."""
+        turn = np.random.default_rng([self.seed, number // self.together])
+        file = int(turn.integers(len(self.paths)))
+        events = self._events[file]
+        rng = np.random.default_rng([self.seed, number, 1])
+        few = rng.choice(events, min(self.batch, len(events)), replace=False)
+        return self._read(file, np.sort(few))
 
     def batches_in(self, epoch: int) -> int:
         """Return the number of whole batches in an epoch."""

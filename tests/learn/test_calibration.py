@@ -1,0 +1,88 @@
+"""The correction of the whitening finds a shift, finds nothing where there is none, and stays at home."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from caloforge.detector.detector import Detector, parse_detector
+from caloforge.learn.calibration import calibrate, shrunk
+from caloforge.learn.checkpoint import Model
+from caloforge.learn.condition import Conditions, conditions
+from caloforge.showers.showers import Showers
+from tests.conftest import SMALL
+
+Prepared = tuple[torch.Tensor, Conditions]
+
+
+def prepared(showers: Showers, detector: Detector, factor: float = 1.0) -> Prepared:
+    number = np.zeros(len(showers), np.int64)
+    given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
+    return factor * torch.from_numpy(showers.dense()), given
+
+
+@pytest.fixture
+def between() -> Detector:
+    return parse_detector(SMALL.format(name="between", lead=3.2))
+
+
+def test_a_shifted_response_is_found(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    scale = copy.deepcopy(tiny_model.scale)
+    voxels, given = prepared(toy(between, 200, seed=5), between, 1.3)
+    fresh, told = prepared(toy(between, 400, seed=6), between, 1.3)
+
+    def total() -> torch.Tensor:
+        return scale.energies(scale.raw_energies(fresh, told), told.features)[:, 0]
+
+    assert abs(float(total().mean())) > 2.0
+    assert calibrate(scale, voxels, given) > 0.1
+    white = total()
+    assert abs(float(white.mean())) < 0.4 and 0.8 < float(white.std()) < 1.25
+
+
+def test_other_detectors_do_not_notice(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    scale = copy.deepcopy(tiny_model.scale)
+    other = parse_detector(SMALL.format(name="other", lead=9.0))
+    features = prepared(toy(other, 20), other)[1].features
+    before = scale.energies.moments(features)
+    calibrate(scale, *prepared(toy(between, 200, seed=5), between, 1.3))
+    after = scale.energies.moments(features)
+    for one, two in zip(before, after, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_the_same_showers_give_the_same_correction_however_often(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    scale = copy.deepcopy(tiny_model.scale)
+    sample = prepared(toy(between, 100, seed=5), between)
+    calibrate(scale, *sample)
+    once = scale.energies.residual.values.clone()
+    calibrate(scale, *sample)
+    torch.testing.assert_close(scale.energies.residual.values, once)
+    assert len(scale.energies.residual) == 1
+
+
+def test_a_handful_of_showers_changes_nothing(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    scale = copy.deepcopy(tiny_model.scale)
+    assert calibrate(scale, *prepared(toy(between, 15), between)) == 0.0
+    assert len(scale.energies.residual) == 0
+
+
+def test_chance_is_shrunk_away_and_what_is_real_stays() -> None:
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.ones(400)
+    chance = torch.randn(1, 400, generator=draw)
+    real = chance + 20 * torch.randn(1, 400, generator=draw)
+    assert float(shrunk(chance, noise, [400]).std()) < 0.2
+    torch.testing.assert_close(shrunk(real, noise, [400]), real, rtol=0.01, atol=0.05)
