@@ -4,10 +4,11 @@
                                   [--only JOB ...] [--table]
 
 DIR holds for every detector NAME.h5 (to adapt to), NAME-test.h5 and NAME-floor.h5 (Geant4 showers
-with other seeds). A job is one line of `JOBS`: adapt a model to the first so many showers by one
-method, or train from scratch on the same ones, generate the primaries of the test file and compare.
-What is done already is not done again, a run that was stopped goes on; `--table` prints what there
-is as Markdown. The showers of docs/adapt.md (D=recipes/detectors):
+with other seeds; without a floor the test file is halved). A job is one line of `JOBS`: adapt a
+model to the first so many showers by one method, or train from scratch on the same ones, generate
+the primaries of the test file and compare. What is done already is not done again, a run that was
+stopped goes on; `--table` prints what there is as Markdown. The showers of docs/adapt.md
+(D=recipes/detectors):
 
     caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 3300 --seed 6000
     caloforge simulate $D/copper-silicon.toml copper-silicon-test.h5 -n 600 --seed 6001
@@ -78,6 +79,12 @@ JOBS = (
     Job(PWO, 0, "zero"),
     Job(PWO, 1000, "full"),
     Job(CSI, 1000, "scratch", "tiny", 600),
+    *(
+        Job(d, n, "energies")
+        for d in (CSI, LAR, PWO)
+        for n in (100, 300, 1000, 3000)
+        if (d, n) != (CSI, 1000)
+    ),
     *(Job(d, n, "full") for d in (LAR, PWO) for n in (100, 300, 3000)),
     *(Job(d, 1000, "scratch", "small") for d in (LAR, PWO)),
     Job(CSI, 1000, "scratch", "small", 3900),
@@ -120,7 +127,9 @@ def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
         model, row = out, row | adapted(job, asked)
     row["cpu_s"] = round(time.process_time() - began, 1)
     test, floor = (asked.data / f"{job.detector}-{part}.h5" for part in ("test", "floor"))
-    row |= judged(model, test, floor, asked.out / f"{job.name}.h5", asked.n)
+    row |= judged(
+        model, test, floor if floor.is_file() else None, asked.out / f"{job.name}.h5", asked.n
+    )
     if job.method in ("zero", "full") and job.detector == CSI and job.showers in (0, 1000):
         for pair in asked.old:
             name, path = pair.split("=", 1)

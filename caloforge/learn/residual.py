@@ -32,6 +32,7 @@ class Residual(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
+        self.values = nn.Parameter(torch.zeros(0, count))
         self._resize(0)
 
     def __len__(self) -> int:
@@ -41,8 +42,8 @@ class Residual(nn.Module):
     def _resize(self, anchors: int) -> None:
         self.register_buffer("anchors", torch.zeros(anchors, _D))
         self.register_buffer("unit", torch.ones(anchors, _D))
-        learns = self.values.requires_grad if hasattr(self, "values") else True
-        self.values = nn.Parameter(torch.zeros(anchors, self.count), requires_grad=learns)
+        fresh = torch.zeros(anchors, self.count)
+        self.values = nn.Parameter(fresh, requires_grad=self.values.requires_grad)
 
     @torch.no_grad()
     def anchor(self, features: Tensor, unit: Tensor) -> int:
