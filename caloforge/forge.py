@@ -198,7 +198,7 @@ def _validate(order: Order, site: _Site) -> dict[str, Any]:
     verdict = result["verdict"]
     return {
         "headline": verdict["headline"], "paragraph": verdict["paragraph"],
-        "quote": verdict["quote"], "warnings": result["warnings"],
+        "warnings": result["warnings"],
         "trust": trust_sentence(result["models"][0]["trust"]),
     }  # fmt: skip
 

@@ -259,7 +259,8 @@ def _begin(
     _choose(network, recipe, fresh)
     valid = _union(base.valid, valid_range(streams[0], parts))
     run = new_run(recipe, out, streams, network, scale, valid)
-    run.model.notes["start"] = {"name": recipe.start, **base.notes}
+    known = {"name": recipe.start, "detectors": list(base.valid.detectors)}
+    run.model.notes["start"] = {**base.notes, **known}
     if recipe.method == "lora":
         run.finish = _merged
     return run, sum(gains) / len(gains)

@@ -75,11 +75,11 @@ def _adapted_to(notes: Mapping[str, Any]) -> list[str]:
 
 
 def _trained_on(notes: Mapping[str, Any], model: Model) -> str:
-    notes = notes.get("start", notes) if "adaptation" in notes else notes
-    recipe, valid = notes.get("recipe", {}), model.valid
+    notes = notes["start"] if "adaptation" in notes else notes
+    recipe, known = notes.get("recipe", {}), notes.get("detectors", model.valid.detectors)
     seen = notes.get("step", 0) * recipe.get("batch", 0)
-    named = [d for d in valid.detectors if not d.startswith("rand")]
-    others = len(valid.detectors) - len(named)
+    named = sorted(d for d in known if not d.startswith("rand"))
+    others = len(known) - len(named)
     detectors = ", ".join(named) + (f" and {others} detectors drawn at random" if others else "")
     return (
         f"{notes.get('showers', 0)} Geant4 showers of {detectors}; {notes.get('step', 0)} steps of "

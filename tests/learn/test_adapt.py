@@ -117,7 +117,7 @@ def test_it_learns_the_new_detector_and_says_what_it_cost(
     assert model.notes["start"]["name"] == str(base)
     card = (tmp_path / "run" / "card.md").read_text()
     assert "Adapted from" in card and "on old detectors: small0" in card
-    assert "510 Geant4 showers" in card  # of the model that it was adapted from
+    assert "510 Geant4 showers of small0, small1;" in card  # of the model that it was adapted from
 
 
 def test_a_shifted_response_is_generated(base: Path, fresh: Path, tmp_path: Path) -> None:
