@@ -268,11 +268,11 @@ def _begin(
 
 def _choose(network: DiffusionTransformer, recipe: Recipe, fresh: bool) -> None:
     """Let only those weights learn that the method asks for, and new layers in any case."""
-    if recipe.method == "full":
+    if recipe.method in ("full", "energies"):  # of which the latter does no step
         network.requires_grad_(True)
         return
     network.requires_grad_(False)
-    network.residual.requires_grad_(recipe.method in ("head", "energies"))
+    network.residual.requires_grad_(recipe.method == "head")
     if recipe.method == "lora":
         with_adapters(network, recipe.rank)
     for name, weight in network.named_parameters():

@@ -41,6 +41,7 @@ def calibrate(scale: ShowerScale, voxels: Tensor, given: Conditions) -> float:
     values = scale.raw_energies(voxels, given)
     before = _surprise(*law.moments(features), values)
     number = law.residual.anchor(features[0], law.unit)
+    law.residual.requires_grad_(False)
     law.residual.values[number] = 0.0
     mean, log_spread = law.moments(features)
     white = (values - mean) * torch.exp(-log_spread)  # (N, K)

@@ -28,11 +28,11 @@ class Residual(nn.Module):
 
     anchors: Tensor
     unit: Tensor
+    values: nn.Parameter
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
-        self.values = nn.Parameter(torch.zeros(0, count))
         self._resize(0)
 
     def __len__(self) -> int:
@@ -42,8 +42,9 @@ class Residual(nn.Module):
     def _resize(self, anchors: int) -> None:
         self.register_buffer("anchors", torch.zeros(anchors, _D))
         self.register_buffer("unit", torch.ones(anchors, _D))
-        fresh = torch.zeros(anchors, self.count)
-        self.values = nn.Parameter(fresh, requires_grad=self.values.requires_grad)
+        # No weight without an anchor: it would never have a gradient.
+        fresh = nn.Parameter(torch.zeros(anchors, self.count)) if anchors else None
+        self.register_parameter("values", fresh)
 
     @torch.no_grad()
     def anchor(self, features: Tensor, unit: Tensor) -> int:
@@ -55,9 +56,9 @@ class Residual(nn.Module):
         for k, known in enumerate(self.anchors):
             if torch.allclose(known, here, atol=1e-4):
                 return k
-        before = self.anchors, self.unit, self.values
+        before = (self.anchors, self.unit, self.values) if len(self) else ()
         self._resize(len(self) + 1)
-        for mine, old in zip((self.anchors, self.unit, self.values), before, strict=True):
+        for mine, old in zip((self.anchors, self.unit, self.values), before, strict=False):
             mine[:-1] = old
         self.anchors[-1], self.unit[-1] = here, unit
         return len(self) - 1
