@@ -83,23 +83,32 @@ def forge(
     with claimed_folder(out):
         record = _record(order, out, resume)
         with locked(out):
-            site = _Site(out, workers, command)
-            for name, work in STAGES.items():
-                if name in record["stages"]:
-                    continue
-                began = time.monotonic()
-                found = work(order, site)
-                seconds = round(time.monotonic() - began, 1)
-                record["stages"][name] = {"seconds": seconds, **found}
-                _write(out, record)
-            page = out / "index.html"
-            with atomic_path(page) as path:
-                path.write_text(_page(order, record), "utf-8")
+            _work(order, _Site(out, workers, command), record)
     stages = record["stages"]
     return {
-        "headline": stages["validate"]["headline"], "page": str(page),
+        "headline": stages["validate"]["headline"], "page": str(out / "index.html"),
         "seconds": {name: stage["seconds"] for name, stage in stages.items()},
     }  # fmt: skip
+
+
+def _work(order: Order, site: _Site, record: dict[str, Any]) -> None:
+    """Do the stages that are not done; a request refused by the first of them leaves nothing."""
+    try:
+        for name, work in STAGES.items():
+            if name in record["stages"]:
+                continue
+            began = time.monotonic()
+            found = work(order, site)
+            seconds = round(time.monotonic() - began, 1)
+            record["stages"][name] = {"seconds": seconds, **found}
+            with atomic_path(site.out / RECORD) as path:
+                path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    except RequestError:
+        if not record["stages"]:
+            (site.out / "lock").unlink(missing_ok=True)
+        raise
+    with atomic_path(site.out / "index.html") as path:
+        path.write_text(_page(order, record), "utf-8")
 
 
 def _check(order: Order, workers: int) -> None:
@@ -128,9 +137,7 @@ def _record(order: Order, out: Path, resume: bool) -> dict[str, Any]:
     asked = json.loads(json.dumps(asdict(order)))
     path = out / RECORD
     if not path.is_file():
-        record = {"order": asked, "stages": {}}
-        _write(out, record)
-        return record
+        return {"order": asked, "stages": {}}
     if not resume:
         raise RequestError(f"'{out}' holds a forge; add --resume, or choose another folder")
     before = dict(json.loads(path.read_text("utf-8")))
@@ -138,11 +145,6 @@ def _record(order: Order, out: Path, resume: bool) -> dict[str, Any]:
         if before["order"].get(key) != value:
             raise RequestError(f"'{out}' was begun with another {key}; keep it, or begin elsewhere")
     return before
-
-
-def _write(out: Path, record: Mapping[str, Any]) -> None:
-    with atomic_path(out / RECORD) as path:
-        path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 # --- the stages -------------------------------------------------------------------------------

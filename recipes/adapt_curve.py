@@ -117,8 +117,7 @@ def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
     done = asked.out / f"{job.name}.json"
     if done.is_file():
         return dict(json.loads(done.read_text()))
-    row: dict[str, Any] = {"detector": job.detector, "showers": job.showers, "method": job.method,
-                           "size": job.size}  # fmt: skip
+    row: dict[str, Any] = {"detector": job.detector, "showers": job.showers, "method": job.method}
     model: str | Path = job.start
     began = time.process_time()
     if job.method == "scratch":
@@ -189,29 +188,27 @@ def judged(model: str | Path, test: Path, floor: Path | None, made: Path, n: int
         key: [found[key].value, found[key].error, found[key].floor, found[key].floor_error]
         for key in COLUMNS.values()
     }
-    return values | {"size": result.size, "generate_s": round(done["seconds"] / n, 4)}
+    return values | {"sample": result.size, "generate_s": round(done["seconds"] / n, 4)}
 
 
 def table(out: Path) -> str:
     """Rows as a table in Markdown, with a row of floors for each detector."""
-    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     lines = [
-        f"| detector | method | showers | steps | seconds | {' | '.join(COLUMNS)} |",
+        f"| detector | method | showers | steps | CPU s | {' | '.join(COLUMNS)} |",
         "|---" * (5 + len(COLUMNS)) + "|",
     ]
-    order = {job.name: k for k, job in enumerate(JOBS)}
-    names = [path.stem for path in sorted(out.glob("*.json"))]
     for detector in (CSI, LAR, PWO):
-        mine = [r for r in sorted(zip(names, rows, strict=True), key=lambda p: order.get(p[0], 99))
-                if r[1]["detector"] == detector]  # fmt: skip
-        for _, row in sorted(mine, key=lambda p: (p[1]["method"] == "scratch", p[1]["showers"])):
-            method = row["method"] + (f" ({row['size']})" if row["method"] == "scratch" else "")
-            cells = [detector, method, str(row["showers"]), str(row.get("steps", 0)),
-                     f"{row.get('seconds', 0):.0f}"]  # fmt: skip
+        jobs = [job for job in JOBS if job.detector == detector]
+        jobs = [job for job in jobs if (out / f"{job.name}.json").is_file()]
+        for job in sorted(jobs, key=lambda j: (j.method == "scratch", j.showers)):
+            row = json.loads((out / f"{job.name}.json").read_text())
+            method = f"scratch ({job.size})" if job.method == "scratch" else job.method
+            cells = [detector, method, str(job.showers), str(row.get("steps", 0)),
+                     f"{row['cpu_s']:.0f}"]  # fmt: skip
             cells += [pair(*row[key][:2], key) for key in COLUMNS.values()]
             lines.append(f"| {' | '.join(cells)} |")
-        if mine:
-            floors = [pair(*mine[0][1][key][2:], key) for key in COLUMNS.values()]
+            floors = [pair(*row[key][2:], key) for key in COLUMNS.values()]
+        if jobs:
             lines.append(f"| {detector} | Geant4 | | | | {' | '.join(floors)} |")
     return "\n".join(lines)
 

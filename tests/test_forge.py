@@ -117,6 +117,10 @@ def test_wrong_orders_are_refused_before_any_work(order: Order, tmp_path: Path) 
     for message, bad in wrong.items():
         with pytest.raises(RequestError, match=message):
             forge(bad, tmp_path / "out")
+    outside = replace(order, beam=Beam("e-", (1e3, 1e4), (0.01, 0.02)))
+    with pytest.raises(RequestError, match="theta"):  # which the simulation says
+        forge(outside, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="workers"):
         forge(order, tmp_path / "out", workers=0)
     assert not (tmp_path / "out").exists()
