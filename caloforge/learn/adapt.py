@@ -38,14 +38,14 @@ from caloforge.files import atomic_path, claimed_folder
 from caloforge.learn.calibration import calibrate
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import Conditions
-from caloforge.learn.loop import conditions_of, mean_loss, run_loop
+from caloforge.learn.loop import mean_loss, run_loop
 from caloforge.learn.lowrank import merged, with_adapters
 from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.remesh import RESHAPED, remeshed
 from caloforge.learn.run import Run, check_folder, save, working
-from caloforge.learn.train import new_run, valid_range
+from caloforge.learn.train import new_run, to_fit, valid_range
 from caloforge.showers.dataset import ShowerStream
 from caloforge.showers.formats import open_showers
 
@@ -168,7 +168,7 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
         raise RequestError(f"unknown method '{method}'; known are {', '.join(METHODS)}")
     if not data:
         raise RequestError("name at least one file of showers of the new detector")
-    n = sum(_length(path) for path in data)
+    n = sum(_seen(path)[0] for path in data)
     if n < LEAST:
         raise RequestError(f"{n} showers are too few to adapt to; simulate at least {LEAST}")
     steps = round(200 * (n / 1000) ** 0.5)
@@ -186,7 +186,7 @@ def shipped_guards(valid: ValidRange, shape: tuple[int, int, int]) -> list[Path]
     """Geant4 showers that ship with the package, of the detectors of a model, on its mesh."""
     folder = Path(str(resources.files("caloforge") / "reference"))
     found = [path for path in sorted(folder.glob("*.h5")) if path.stem in valid.detectors]
-    return [path for path in found if _mesh_of(path) == shape]
+    return [path for path in found if _seen(path)[1] == shape]
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -200,18 +200,11 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return recipe.model_copy(update=dict(changes))
 
 
-def _length(path: Path) -> int:
+def _seen(path: Path) -> tuple[int, tuple[int, int, int]]:
+    """Number of showers in a file, and the cells of their mesh."""
     source = open_showers(path)
     try:
-        return len(source)
-    finally:
-        source.close()
-
-
-def _mesh_of(path: Path) -> tuple[int, int, int]:
-    source = open_showers(path)
-    try:
-        return source.mesh.shape
+        return len(source), source.mesh.shape
     finally:
         source.close()
 
@@ -225,7 +218,7 @@ def _streams(data: Sequence[Path], recipe: Recipe) -> tuple[ShowerStream, Shower
 
 def _guard(path: Path, shape: tuple[int, int, int]) -> ShowerStream:
     """Open showers of an old detector; raises `RequestError` if they are on another mesh."""
-    share = min(1.0, GUARDED / max(_length(path), 1))
+    share = min(1.0, GUARDED / max(_seen(path)[0], 1))
     stream = ShowerStream([path], split="seen", batch=1, shares={"seen": share, "rest": 1 - share})
     if stream.detectors[0].mesh.shape != shape:
         raise RequestError(
@@ -240,10 +233,7 @@ def _begin(
 ) -> tuple[Run, float]:
     """Prepare network and whitening; all of it follows from the base and the data."""
     torch.manual_seed(recipe.seed)
-    parts = list(streams[0].all())
-    told = [conditions_of(streams[0], part) for part in parts]
-    given = Conditions(*(torch.cat(tensors) for tensors in zip(*told, strict=True)))
-    voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
+    parts, voxels, given = to_fit(streams[0], recipe.seed)
     network, scale = copy.deepcopy(base.network).train(), copy.deepcopy(base.scale)
     fresh = voxels.shape[1:] != network.config.shape
     if fresh:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caloforge.learn.condition import Conditions
+from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import TERMS, ShowerScale
 
 __all__ = ["calibrate", "shrunk"]
@@ -43,9 +43,11 @@ def calibrate(scale: ShowerScale, voxels: Tensor, given: Conditions) -> float:
     number = law.residual.anchor(features[0], law.unit)
     law.residual.requires_grad_(False)
     law.residual.values[number] = 0.0
+    energy = features[:, FEATURE_NAMES.index("log_energy")]
+    law.residual.reach[number] = torch.stack([energy.min(), energy.max()])
     mean, log_spread = law.moments(features)
     white = (values - mean) * torch.exp(-log_spread)  # (N, K)
-    q, r = torch.linalg.qr(law.smooth(features))  # (N, P), (P, P)
+    q, r = _orthogonal(law.smooth(features)[:, number])
     parts = _parts(scale, white.shape[1])
     shift, noise = _mean(q, white)
     shift = shrunk(shift, noise, parts)
@@ -68,6 +70,16 @@ def shrunk(found: Tensor, noise: Tensor, parts: list[int]) -> Tensor:
         real = (values.square() - chance).mean(1, keepdim=True).clamp(min=0.0)  # (P, 1)
         kept.append(values * real / (real + chance))
     return torch.cat(kept, dim=1)
+
+
+def _orthogonal(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthogonal terms (N, P), and how to make `terms` (N, P) of them (P, P).
+
+    What says nothing new is left out: at one energy and one angle all terms are the constant.
+    """
+    q, r = torch.linalg.qr(terms)
+    new = r.diagonal().abs() > 1e-2 * len(terms) ** 0.5
+    return q * new, torch.where(new, r.diagonal(), 1.0).diag() + r.triu(1)
 
 
 def _mean(q: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,16 +92,21 @@ class ConditionalScale(nn.Module):
         log_spread = log_spread.clamp(-6.0, 3.0)
         if not len(self.residual):
             return mean, log_spread
-        terms = self.residual(features).reshape(len(features), TERMS, -1)  # (B, P, 2 K)
-        moved, stretched = (self.smooth(features)[:, :, None] * terms).sum(1).chunk(2, dim=-1)
+        each = self.residual.values.reshape(len(self.residual), TERMS, -1)  # (M, P, 2 K)
+        near = self.residual.near(features)[:, :, None] * self.smooth(features)  # (B, M, P)
+        moved, stretched = torch.einsum("bmp,mpk->bk", near, each).chunk(2, dim=-1)
         return mean + moved * log_spread.exp(), (log_spread + stretched).clamp(-7.0, 4.0)
 
     def smooth(self, features: Tensor) -> Tensor:
-        """Terms (B, P) of a correction: 1, logarithm of the energy and its square, cos^2 theta."""
-        x = (features[:, _ENERGY] - self.offset[_ENERGY]) / self.unit[_ENERGY]
-        return torch.stack(
-            [torch.ones_like(x), x, x.square() - 1, features[:, _COSINE].square()], 1
-        )
+        """Terms (B, M, P) of the corrections: 1, logarithm of the energy, its square, cos^2 theta.
+
+        Beyond the energies that it was found with, a correction stays what it is at their end.
+        """
+        low, high = self.residual.reach.unbind(1)  # (M,)
+        energy = torch.minimum(torch.maximum(features[:, _ENERGY, None], low), high)  # (B, M)
+        x = (energy - self.offset[_ENERGY]) / self.unit[_ENERGY]
+        angle = features[:, _COSINE, None].square().expand_as(x)
+        return torch.stack([torch.ones_like(x), x, x.square() - 1, angle], dim=2)
 
     def forward(self, values: Tensor, features: Tensor) -> Tensor:
         """Whiten values (B, K)."""

@@ -28,6 +28,7 @@ class Residual(nn.Module):
 
     anchors: Tensor
     unit: Tensor
+    reach: Tensor
     values: nn.Parameter
 
     def __init__(self, count: int) -> None:
@@ -42,6 +43,7 @@ class Residual(nn.Module):
     def _resize(self, anchors: int) -> None:
         self.register_buffer("anchors", torch.zeros(anchors, _D))
         self.register_buffer("unit", torch.ones(anchors, _D))
+        self.register_buffer("reach", torch.tensor([-torch.inf, torch.inf]).repeat(anchors, 1))
         # No weight without an anchor: it would never have a gradient.
         fresh = nn.Parameter(torch.zeros(anchors, self.count)) if anchors else None
         self.register_parameter("values", fresh)
@@ -50,18 +52,22 @@ class Residual(nn.Module):
     def anchor(self, features: Tensor, unit: Tensor) -> int:
         """Make sure of an anchor at the descriptors that end `features` (F,); returns its number.
 
-        `unit` (F,): spread of the features over the detectors of the training.
+        `unit` (F,): spread of the features over the detectors of the training. `reach` (M, 2), the
+        range of energies in which the numbers were found, is for the user to set.
         """
         here, unit = features[-_D:], unit[-_D:]
         for k, known in enumerate(self.anchors):
             if torch.allclose(known, here, atol=1e-4):
                 return k
-        before = (self.anchors, self.unit, self.values) if len(self) else ()
+        before = self._held() if len(self) else ()
         self._resize(len(self) + 1)
-        for mine, old in zip((self.anchors, self.unit, self.values), before, strict=False):
+        for mine, old in zip(self._held(), before, strict=False):
             mine[:-1] = old
         self.anchors[-1], self.unit[-1] = here, unit
         return len(self) - 1
+
+    def _held(self) -> tuple[Tensor, ...]:
+        return self.anchors, self.unit, self.reach, self.values
 
     def near(self, features: Tensor) -> Tensor:
         """Weights (B, M) of the anchors at features (B, F)."""

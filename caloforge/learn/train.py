@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from caloforge import __version__
 from caloforge.detector.descriptors import descriptors
@@ -24,7 +25,7 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.run import STATE, Run, check_folder, working
 from caloforge.showers.dataset import Sample, ShowerStream
 
-__all__ = ["new_run", "train", "valid_range"]
+__all__ = ["new_run", "to_fit", "train", "valid_range"]
 
 FIT_SHOWERS = 20_000  # Enough to fit the preprocessing; more would only take memory.
 
@@ -94,18 +95,26 @@ def _fit(
     recipe: Recipe, stream: ShowerStream, network: DiffusionTransformer
 ) -> tuple[ShowerScale, ValidRange]:
     """Fit the preprocessing and the features' scale on (a part of) the training split."""
-    thin = np.random.default_rng(recipe.seed)
-    keep = min(1.0, FIT_SHOWERS / len(stream))
-    parts = [part[np.flatnonzero(thin.random(len(part)) < keep)] for part in stream.all()]
-    given = [conditions_of(stream, part) for part in parts]
-    joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
-    voxels = torch.cat([torch.from_numpy(part.voxels) for part in parts])
+    parts, voxels, joined = to_fit(stream, recipe.seed)
     scale = ShowerScale(network.sketch)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
     network.fit(joined.features, scale(voxels, joined).voxels)
     if recipe.start:
         _start_from(load_model(recipe.start), network, scale)
     return scale, valid_range(stream, parts)
+
+
+def to_fit(stream: ShowerStream, seed: int) -> tuple[list[Sample], Tensor, Conditions]:
+    """Return showers of a split to fit a preprocessing to, at most about `FIT_SHOWERS`.
+
+    As samples, and together: voxels (N, R, PHI, Z) in MeV and conditions.
+    """
+    thin = np.random.default_rng(seed)
+    keep = min(1.0, FIT_SHOWERS / len(stream))
+    parts = [part[np.flatnonzero(thin.random(len(part)) < keep)] for part in stream.all()]
+    given = [conditions_of(stream, part) for part in parts]
+    joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
+    return parts, torch.cat([torch.from_numpy(part.voxels) for part in parts]), joined
 
 
 @torch.no_grad()

@@ -57,7 +57,9 @@ def test_the_head_leaves_the_trunk_and_gains_a_residual(
     found = adapt(base, [fresh], tmp_path / "run", method="head", steps=20)
     assert found.best_step > 0
     before, after = weights(base), weights(tmp_path / "run")
-    assert set(after) - set(before) == {"residual.anchors", "residual.unit", "residual.values"}
+    assert set(after) - set(before) == {
+        f"residual.{part}" for part in ("anchors", "unit", "reach", "values")
+    }
     assert all(name.startswith(("head_", "neighbours.")) for name in changed(before, after))
     assert after["residual.values"].abs().max() > 0
 

@@ -86,3 +86,33 @@ def test_chance_is_shrunk_away_and_what_is_real_stays() -> None:
     real = chance + 20 * torch.randn(1, 400, generator=draw)
     assert float(shrunk(chance, noise, [400]).std()) < 0.2
     torch.testing.assert_close(shrunk(real, noise, [400]), real, rtol=0.01, atol=0.05)
+
+
+def test_one_energy_and_one_angle_are_enough_for_a_constant(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    """Terms that say nothing new are left out, and elsewhere the correction stays what it is."""
+    scale = copy.deepcopy(tiny_model.scale)
+    showers = toy(between, 200, seed=5)
+    showers.energy[:], showers.theta[:] = 20e3, 1.5
+    voxels, given = prepared(showers, between, 1.3)
+    assert calibrate(scale, voxels, given) > 0.1
+    terms = scale.energies.residual.values.reshape(4, -1)
+    assert terms[0].abs().max() > 0.1 and torch.equal(terms[1:], torch.zeros_like(terms[1:]))
+
+
+def test_beyond_its_energies_a_correction_is_that_at_their_end(
+    tiny_model: Model, toy: Callable[..., Showers], between: Detector
+) -> None:
+    plain, scale = tiny_model.scale, copy.deepcopy(tiny_model.scale)
+    voxels, given = prepared(toy(between, 200, seed=5), between, 1.3)
+    calibrate(scale, voxels, given)
+    low = given.features[given.energy.argmin()].repeat(2, 1)
+    low[1, 0] -= 3.0  # twenty times less energy
+
+    def moved(features: torch.Tensor) -> torch.Tensor:
+        mean, log_spread = plain.energies.moments(features)
+        return (scale.energies.moments(features)[0] - mean) * torch.exp(-log_spread)
+
+    corrections = moved(low)
+    torch.testing.assert_close(corrections[1], corrections[0], rtol=1e-3, atol=1e-3)
