@@ -86,9 +86,9 @@ class Adaptation:
     """How an adaptation went.
 
     `step` of `steps` done in `seconds`; `best_step`: where the weights that are kept were;
-    `calibrated`: by how much the correction of the whitening lowers the negative log likelihood of
-    a quantity; `before`, `after`: loss on the showers kept for validation, of the old network and
-    the new; `guarded`: the same on old detectors. `after` and `guarded` are empty until it is done.
+    `calibrated`: by how much the correction of the whitening moves a quantity, in spreads;
+    `before`, `after`: loss on the showers kept for validation, of the old network and the new;
+    `guarded`: the same on old detectors. `after` and `guarded` are empty until it is done.
     """
 
     model: str
@@ -243,7 +243,8 @@ def _begin(
     _, number = torch.unique(told_of, dim=0, return_inverse=True)
     for which in range(int(number.max()) + 1):
         rows = number == which
-        gains.append(calibrate(scale, voxels[rows], Conditions(*(t[rows] for t in given))))
+        own = Conditions(*(part[rows] for part in given))
+        gains.append(calibrate(scale, network, voxels[rows], own))
         if recipe.method == "head":
             network.residual.anchor(given.features[rows][0], network.feature_spread)
     _choose(network, recipe, fresh)

@@ -20,41 +20,66 @@ import torch
 from torch import Tensor
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.preprocess import TERMS, ShowerScale
+from caloforge.learn.models.diffusion import DiffusionTransformer
+from caloforge.learn.models.samplers import draw_energies
+from caloforge.learn.preprocess import TERMS, Scaled, ShowerScale, quantities
 
 __all__ = ["calibrate", "shrunk"]
 
+DRAWN = 400  # Showers of which energies are drawn.
+BATCH = 64
 ROUNDS = 6  # Of the fit of mean and spread in turn.
 FAR = 5.0  # Spreads; what lies farther out does not pull harder.
 
 
 @torch.no_grad()
-def calibrate(scale: ShowerScale, voxels: Tensor, given: Conditions) -> float:
+def calibrate(
+    scale: ShowerScale, network: DiffusionTransformer, voxels: Tensor, given: Conditions
+) -> float:
     """Correct the whitening for the detector of showers (N, R, PHI, Z) in MeV, all of one detector.
 
-    Returns by how much the correction lowers the negative log likelihood of a quantity, on average
-    over the showers it was fitted to. Does nothing for fewer than 4 `TERMS` showers.
+    Returns by how much the correction moves a quantity, in root mean square and in old spreads.
+    Does nothing for fewer than 4 `TERMS` showers, and for a network that draws no energies.
     """
     law, features = scale.energies, given.features
-    if len(voxels) < 4 * TERMS:
+    if len(voxels) < 4 * TERMS or network.config.plain:
         return 0.0
-    values = scale.raw_energies(voxels, given)
-    before = _surprise(*law.moments(features), values)
     number = law.residual.anchor(features[0], law.unit)
     law.residual.requires_grad_(False)
     law.residual.values[number] = 0.0
     energy = features[:, FEATURE_NAMES.index("log_energy")]
     law.residual.reach[number] = torch.stack([energy.min(), energy.max()])
-    mean, log_spread = law.moments(features)
-    white = (values - mean) * torch.exp(-log_spread)  # (N, K)
     q, r = _orthogonal(law.smooth(features)[:, number])
+    white = law(scale.raw_energies(voxels, given), features)  # (N, K)
+    rows = torch.linspace(0, len(white) - 1, min(len(white), DRAWN)).round().long()
+    drawn = _drawn(network, Conditions(*(part[rows] for part in given)))
     parts = _parts(scale, white.shape[1])
     shift, noise = _mean(q, white)
-    shift = shrunk(shift, noise, parts)
-    stretch = shrunk(*_spread(q, white - q @ shift), parts)
-    terms = torch.cat([shift, stretch], dim=1)  # (P, 2 K)
+    target, chance = _mean(q[rows], drawn)
+    stretch, noise_s = _spread(q, white - q @ shift)
+    wanted, chance_s = _spread(q[rows], drawn - q[rows] @ target)
+    stretch = shrunk(stretch - wanted, noise_s + chance_s, parts)
+    wider = torch.exp(q @ stretch)
+    moved = q.mT @ (q @ shift - wider * (q @ target))
+    moved = shrunk(moved, noise + chance, parts)
+    terms = torch.cat([moved, stretch], dim=1)  # (P, 2 K)
     law.residual.values[number] = torch.linalg.solve(r, terms).flatten()
-    return before - _surprise(*law.moments(features), values)
+    return float((q @ moved).square().mean().sqrt())
+
+
+def _drawn(network: DiffusionTransformer, given: Conditions) -> Tensor:
+    """Whitened energies (N, K) that the network draws, always from the same noise."""
+    source = torch.Generator().manual_seed(0)
+    parts = []
+    for start in range(0, given.showers, BATCH):
+        some = Conditions(*(part[start : start + BATCH] for part in given))
+        b = some.showers
+        noise = Scaled(
+            torch.randn(b, *network.config.shape, generator=source),
+            torch.randn(b, quantities(network.sketch), generator=source),
+        )
+        parts.append(draw_energies(network, noise, some))
+    return torch.cat(parts)
 
 
 def shrunk(found: Tensor, noise: Tensor, parts: list[int]) -> Tensor:
@@ -84,34 +109,38 @@ def _orthogonal(terms: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean(q: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients (P, K) of the mean of white (N, K) along q (N, P), and their variance (K,)."""
-    shift = q.mT @ white
+    solve, inflated = _solver(q)
+    shift = solve @ white
     for _ in range(ROUNDS):
         pull = white - q @ shift
         near = pull.std(0) * FAR
         pull = torch.minimum(torch.maximum(pull, -near), near)
-        shift = shift + q.mT @ pull
-    return shift, pull.square().sum(0) / (len(q) - q.shape[1])
+        shift = shift + solve @ pull
+    return shift, inflated * pull.square().sum(0) / (len(q) - q.shape[1])
 
 
 def _spread(q: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients (P, K) of the logarithm of the spread of pull (N, K), and their variance (K,).
 
-    Fisher's scoring of the Gaussian likelihood, in steps of at most a factor e.
+    Fisher's scoring of the Gaussian likelihood, far pulls held back.
     """
-    stretch = q.mT @ (pull.square().mean(0).clamp(min=1e-6).log() / 2).expand(len(q), -1)
+    solve, inflated = _solver(q)
+    stretch = solve @ (pull.square().mean(0).clamp(min=1e-6).log() / 2).expand(len(q), -1)
     for _ in range(ROUNDS):
         excess = ((pull * torch.exp(-q @ stretch)).square() - 1) / 2
-        stretch = stretch + q.mT @ excess.clamp(max=FAR**2 / 2)
-    return stretch, excess.square().sum(0) / (len(q) - q.shape[1])
+        stretch = stretch + solve @ excess.clamp(max=FAR**2 / 2)
+    return stretch, inflated * excess.square().sum(0) / (len(q) - q.shape[1])
+
+
+def _solver(q: Tensor) -> tuple[Tensor, float]:
+    """Least squares on terms (N, P), orthogonal on these or on more showers: (P, N), and by how
+    much the variance of a coefficient is larger than on all of them.
+    """
+    used = q.square().sum().clamp(min=1e-12) / max(int((q != 0).any(0).sum()), 1)
+    return torch.linalg.pinv(q), float(1 / used)
 
 
 def _parts(scale: ShowerScale, quantities: int) -> list[int]:
     """Numbers of quantities of each kind: the total, layers, hits of layers, sketch."""
     z = scale.sketch.shape[2]
     return [1, z, z, quantities - 1 - 2 * z]
-
-
-def _surprise(mean: Tensor, log_spread: Tensor, values: Tensor) -> float:
-    """Negative log likelihood of values (N, K), a quantity's mean."""
-    pull = ((values - mean) * torch.exp(-log_spread)).clamp(-FAR, FAR)
-    return float((0.5 * pull.square() + log_spread).mean())

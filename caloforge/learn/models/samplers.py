@@ -14,7 +14,8 @@ from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled
 
-__all__ = ["SAMPLERS", "Known", "ancestral", "euler", "expecting", "heun", "multistep", "sample"]
+__all__ = ["SAMPLERS", "Known", "ancestral", "draw_energies", "euler", "expecting", "heun",
+           "multistep", "sample"]  # fmt: skip
 
 ENERGY_STEPS = 8
 
@@ -119,10 +120,7 @@ def sample(
     """
     process, plain = PROCESSES[network.config.process], network.config.plain
     see = _Sight(network, noise, given, guidance, known)
-    energies = noise.energies
-    if not plain:
-        levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=energies.device)
-        energies = multistep(see.energies, energies, levels)
+    energies = noise.energies if plain else _first_stage(see)
     levels, more = process.levels(steps).to(energies.device), {}
     if sampler == "ancestral":
         more = {"fresh": fresh}
@@ -136,6 +134,17 @@ def sample(
     voxels = SAMPLERS[sampler](guess, noise.voxels, levels, **more)
     filled, odds = see.last
     return Scaled(voxels, energies) if odds is None else Drawn(filled, energies, odds)
+
+
+def draw_energies(network: DiffusionTransformer, noise: Scaled, given: Conditions) -> Tensor:
+    """Draw the energies (B, K) of showers from noise (B, ...), and no voxels."""
+    return _first_stage(_Sight(network, noise, given, 1.0, None))
+
+
+def _first_stage(see: _Sight) -> Tensor:
+    energies = see.noise.energies
+    levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=energies.device)
+    return multistep(see.energies, energies, levels)
 
 
 def expecting(odds: Tensor, hits: Tensor, rounds: int = 8) -> Tensor:
