@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from caloforge.detector.detector import named_detectors
 from caloforge.errors import RequestError
+from caloforge.files import claimed_folder
 from caloforge.generate import Generator, generate_file
-from caloforge.learn.recipe import Recipe, changed
-from caloforge.learn.run import STATE
-from caloforge.learn.train import Summary, train
-from caloforge.simulate.beam import NAMES, Beam
+from caloforge.learn.checkpoint import ValidRange
+from caloforge.learn.loop import Summary
+from caloforge.learn.recipe import recipe_of
+from caloforge.learn.run import check_folder
+from caloforge.learn.train import train
+from caloforge.simulate.beam import PDG, Beam
 
 __all__ = ["distill"]
 
@@ -37,31 +41,39 @@ def distill(
     """Distil a model into a student that draws voxels in `steps`, into the checkpoint folder `out`.
 
     The teacher's `showers`, shared evenly by the detectors (the named ones that it was trained on
-    by default), are kept in ``out/showers``; a stopped run goes on with `resume`. `start`: a student
-    to begin from. `changes` are those of a recipe, such as ``steps=1000`` for the training.
+    by default), are kept in ``out/showers``; a stopped run goes on with `resume`. `start`: a
+    student to begin from. `changes` are those of a recipe, such as ``steps=1000`` for the training.
     Raises `RequestError` for what cannot be generated or trained.
     """
-    if steps < 1 or showers < 1:
-        raise RequestError("the numbers of steps and of showers must be at least 1")
     opened = Generator.load(teacher)
-    names = list(detectors) or [n for n in opened.model.valid.detectors if "random" not in n]
+    names = list(detectors) or _named(opened.model.valid)
+    if steps < 1 or showers < len(names):
+        raise RequestError("steps must be at least 1, showers at least one for each detector")
     if not names:
         raise RequestError(f"'{teacher}' knows no named detector; name some with --detector")
     files = [out / "showers" / f"{Path(name).stem}.h5" for name in names]
-    recipe = changed(
-        Recipe(data=[str(file) for file in files], size="student", process="beliefs", calls=steps,
-               start=start), changes,
-    )  # fmt: skip
-    if (out / STATE).exists() and not resume:
-        raise RequestError(f"'{out}' holds a run already; go on with --resume or choose another")
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    valid = opened.model.valid
-    beam = Beam(
-        particle=",".join(NAMES[code] for code in valid.pdg), energy_mev=valid.energy_mev,
-        theta=valid.theta,
-    )  # fmt: skip
-    for k, (name, file) in enumerate(zip(names, files, strict=True)):
-        if not file.exists():
-            n = showers // len(names) + (k < showers % len(names))
-            generate_file(teacher, file, detector=name, n=n, beam=beam, seed=recipe.seed + k)
+    values = {"size": "student", "data": [str(file) for file in files], "process": "beliefs",
+              "calls": steps, "start": start}  # fmt: skip
+    given = {key: value for key, value in values.items() if value is not None}
+    recipe = recipe_of(given, changes, "of the student")
+    with claimed_folder(out):
+        check_folder(recipe, out, resume)
+        files[0].parent.mkdir(exist_ok=True)
+        beam = _beam(opened.model.valid)
+        for k, (name, file) in enumerate(zip(names, files, strict=True)):
+            if not file.exists():
+                n = showers // len(names) + (k < showers % len(names))
+                generate_file(teacher, file, detector=name, n=n, beam=beam, seed=recipe.seed + k)
     return train(recipe, out, resume=resume, minutes=minutes)
+
+
+def _named(valid: ValidRange) -> list[str]:
+    """Detectors that ship with caloforge, of those that a model was trained on."""
+    return sorted(set(valid.detectors) & set(named_detectors()))
+
+
+def _beam(valid: ValidRange) -> Beam:
+    """Everything that the teacher knows."""
+    names = {code: name for name, code in PDG.items()}
+    particle = ",".join(names[code] for code in valid.pdg if code in names)
+    return Beam(particle, valid.energy_mev, valid.theta)

@@ -17,7 +17,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 ROOMS = ("detector", "showers", "simulate", "learn", "evaluate", "deploy", "cli")
-TOP = {"__init__", "complete", "errors", "files", "generate", "progress", "quickstart"}
+TOP = {
+    "__init__",
+    "complete",
+    "distill",
+    "errors",
+    "files",
+    "forge",
+    "generate",
+    "progress",
+    "quickstart",
+}
 SHAPE = re.compile(r"\(([A-Za-z.0-9]+( [+*] \w+)?,|[A-Z.]|\))")
 UNITS = re.compile(
     r"\b(MeV|GeV|keV|mm|cm|g/cm3|g/mol|rad|seconds|without unit|no unit|eV|mol/g|ms)\b"

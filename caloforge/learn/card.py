@@ -12,7 +12,7 @@ from typing import Any
 
 from caloforge.learn.checkpoint import Model
 
-__all__ = ["KEY_METRICS", "model_card"]
+__all__ = ["KEY_METRICS", "model_card", "trust_sentence"]
 
 KEY_METRICS: tuple[str, ...] = (
     "classifier.auc", "response.ratio", "resolution.ratio", "hits.ratio", "hit_energy.ratio",
@@ -33,7 +33,15 @@ def model_card(
     `remarks` are paragraphs for the end of the first section.
     """
     notes = model.notes
-    parts = [f"# {name}", "", "## Trained on", "", _trained_on(notes, model), ""]
+    parts = [
+        f"# {name}",
+        "",
+        "## Trained on",
+        "",
+        *_adapted_to(notes),
+        _trained_on(notes, model),
+        "",
+    ]
     parts += [line for remark in remarks for line in (remark, "")]
     parts += ["## Valid range", "", _valid_range(model), "", "## Measured against Geant4", ""]
     for title, record in (validations or {}).items():
@@ -44,11 +52,34 @@ def model_card(
     return "\n".join(parts)
 
 
+def _adapted_to(notes: Mapping[str, Any]) -> list[str]:
+    """What a model was adapted to, and what that cost on its old detectors."""
+    found = notes.get("adaptation")
+    if found is None:
+        return []
+    lost = "; ".join(
+        f"{old['detector']} {old['before']:.4f} before, {old['after']:.4f} after"
+        for old in found["guarded"]
+    )
+    return [
+        f"Adapted from '{found['model']}' to {found['showers']} Geant4 showers of "
+        f"{', '.join(found['detectors'])} by the method '{found['method']}': {found['step']} "
+        f"steps, the weights after {found['best_step']} kept, in {found['seconds'] / 60:.1f} "
+        "minutes. Loss "
+        f"on the validation split {found['before']:.4f} before, {found['after']:.4f} after"
+        + (f"; on old detectors: {lost}." if lost else "; old detectors were not looked at."),
+        "",
+        f"What it was adapted from ('{found['model']}'):",
+        "",
+    ]
+
+
 def _trained_on(notes: Mapping[str, Any], model: Model) -> str:
-    recipe, valid = notes.get("recipe", {}), model.valid
+    notes = notes["start"] if "adaptation" in notes else notes
+    recipe, known = notes.get("recipe", {}), notes.get("detectors", model.valid.detectors)
     seen = notes.get("step", 0) * recipe.get("batch", 0)
-    named = [d for d in valid.detectors if not d.startswith("rand")]
-    others = len(valid.detectors) - len(named)
+    named = sorted(d for d in known if not d.startswith("rand"))
+    others = len(known) - len(named)
     detectors = ", ".join(named) + (f" and {others} detectors drawn at random" if others else "")
     return (
         f"{notes.get('showers', 0)} Geant4 showers of {detectors}; {notes.get('step', 0)} steps of "
@@ -88,14 +119,14 @@ def _table(record: Mapping[str, Any]) -> list[str]:
             f"| {metric['title']}{_WORDS.get(metric['kind'], '')} | {value} | {floor} | "
             f"{metric['sigmas']:+.1f} sigma |"
         )
-    return [*lines, "", *_trust(model["trust"])]
+    return [*lines, "", trust_sentence(model["trust"])]
 
 
 _WORDS = {"separation": ", separation power", "spread": ", fluctuations"}
 
 
-def _trust(trust: Mapping[str, Any]) -> list[str]:
-    """Where it may be used: what is within its tolerance over the whole range, and in cells."""
+def trust_sentence(trust: Mapping[str, Any]) -> str:
+    """Say where it may be used: what is within its tolerance over the whole range, and in cells."""
     words = {"yes": "within tolerance", "no": "out of tolerance", "open": "not decided"}
     parts = []
     for answer, word in words.items():
@@ -104,11 +135,11 @@ def _trust(trust: Mapping[str, Any]) -> list[str]:
             listed = ", ".join(f"{c['title']} ({100 * c['tolerance']:g} %)" for c in checks)
             parts.append(f"{word}: {listed}")
     counts = {a: sum(c["answer"] == a for c in trust["cells"]) for a in words}
-    return [
+    return (
         f"Over the whole range, at 95 % confidence, {'; '.join(parts) or 'nothing is decided'}. Of "
         f"{len(trust['cells'])} cells in energy and angle {counts['yes']} are shown to be within "
         f"all tolerances, {counts['no']} not to be, {counts['open']} are open for want of showers."
-    ]
+    )
 
 
 # Drawn by one busy core or one card, with its share of the rest: to be read as an estimate.

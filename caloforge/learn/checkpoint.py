@@ -123,6 +123,7 @@ def load_model(name_or_folder: str | Path) -> Model:
         scale.load_state_dict(_part(tensors, "scale."))
     except RuntimeError:
         raise RequestError(f"the weights in '{folder}' do not fit its config.json") from None
+    scale.requires_grad_(False)
     return Model(network.eval(), scale, ValidRange.from_dict(config["valid"]), config["notes"])
 
 

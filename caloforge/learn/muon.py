@@ -1,5 +1,7 @@
 """The optimiser: Muon for the matrices of the blocks, AdamW for everything else.
 
+Adapters of low rank are no such matrices and go with the rest.
+
 Muon (K. Jordan et al. 2024, kellerjordan.github.io/posts/muon; scaled up in arXiv:2502.16982) keeps
 a momentum like SGD and replaces it by the nearest orthogonal matrix before each step, so that every
 direction of a weight matrix learns at the same pace. The update is scaled to the size of AdamW's,
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from caloforge.learn.blocks import Block
+from caloforge.learn.lowrank import LowRank
 
 __all__ = ["Muon", "orthogonal"]
 
@@ -41,9 +44,13 @@ class Muon(Optimizer):
 
     def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
         matrices: list[Tensor] = []
+        thin: set[int] = set()
         for block in network.modules():
             if isinstance(block, Block):
                 matrices += [p for p in block.parameters() if p.ndim == 2 and p is not block.table]
+            if isinstance(block, LowRank):
+                thin |= {id(block.down), id(block.up)}
+        matrices = [p for p in matrices if id(p) not in thin]
         chosen = {id(p) for p in matrices}
         others = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
         groups: list[dict[str, Any]] = [

@@ -17,6 +17,8 @@ c is a tenth of what a minimum-ionising particle leaves in one active layer. Tot
 sketch are then whitened with a mean and a spread that depend on the conditions, given by a small
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
+For a detector that a model was adapted to, a correction of both is added, smooth in energy and
+angle (`caloforge.learn.calibration`).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches
 
 __all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "quantities"]
@@ -37,6 +40,8 @@ BLUR = 0.5  # Of the logarithm of an empty layer's energy.
 LARGEST = 4.0  # Spreads of the sketch.
 _SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
+_ENERGY, _COSINE = FEATURE_NAMES.index("log_energy"), FEATURE_NAMES.index("cos_theta")
+TERMS = 4  # Of the correction for single detectors.
 
 
 class Scaled(NamedTuple):
@@ -81,11 +86,29 @@ class ConditionalScale(nn.Module):
             nn.Linear(width, width), nn.SiLU(),
             nn.Linear(width, 2 * quantities),
         )  # fmt: skip
+        self.residual = Residual(TERMS * 2 * quantities)
 
     def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, K) and logarithm of the spread (B, K) at features (B, F)."""
         mean, log_spread = self.net((features - self.offset) / self.unit).chunk(2, dim=-1)
-        return mean, log_spread.clamp(-6.0, 3.0)
+        log_spread = log_spread.clamp(-6.0, 3.0)
+        if not len(self.residual):
+            return mean, log_spread
+        each = self.residual.values.reshape(len(self.residual), TERMS, -1)  # (M, P, 2 K)
+        near = self.residual.near(features)[:, :, None] * self.smooth(features)  # (B, M, P)
+        moved, stretched = torch.einsum("bmp,mpk->bk", near, each).chunk(2, dim=-1)
+        return mean + moved * log_spread.exp(), (log_spread + stretched).clamp(-7.0, 4.0)
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Terms (B, M, P) of the corrections: 1, logarithm of the energy, its square, cos^2 theta.
+
+        Beyond the energies that it was found with, a correction stays what it is at their end.
+        """
+        low, high = self.residual.reach.unbind(1)  # (M,)
+        energy = torch.minimum(torch.maximum(features[:, _ENERGY, None], low), high)  # (B, M)
+        x = (energy - self.offset[_ENERGY]) / self.unit[_ENERGY]
+        angle = features[:, _COSINE, None].square().expand_as(x)
+        return torch.stack([torch.ones_like(x), x, x.square() - 1, angle], dim=2)
 
     def forward(self, values: Tensor, features: Tensor) -> Tensor:
         """Whiten values (B, K)."""
@@ -151,7 +174,7 @@ class ShowerScale(nn.Module):
         self.voxel_spread.copy_(levels.std().clamp(min=1e-3))
         self.requires_grad_(True)
         draw = torch.Generator().manual_seed(seed)
-        raw = self._spread_out(self._raw_energies(voxels, conditions), draw)
+        raw = self.raw_energies(voxels, conditions, draw)
         loss = self.energies.fit(raw, conditions.features, steps, seed)
         self.requires_grad_(False)
         return loss
@@ -161,13 +184,9 @@ class ShowerScale(nn.Module):
     ) -> Scaled:
         """Scale voxels (B, R, PHI, Z) in MeV; those below the evaluation cut count as empty.
 
-        With `draw` what stands at single values is spread out, for a law with a density: a number
-        of hits within half of one, and the energy of an empty layer, which counts for nothing.
+        For `draw` see `raw_energies`.
         """
-        raw = self._raw_energies(voxels, conditions)
-        if draw is not None:
-            raw = self._spread_out(raw, draw)
-        white = self.energies(raw, conditions.features)
+        white = self.energies(self.raw_energies(voxels, conditions, draw), conditions.features)
         # A deposit where none was expected is dozens of spreads away; the sketch only guides.
         exact = 1 + 2 * self.sketch.shape[2]
         coarse = white[:, exact : exact + self.sketch.tokens].clamp(-LARGEST, LARGEST)
@@ -230,14 +249,23 @@ class ShowerScale(nn.Module):
         )
         return torch.cat([total, layers, hits, coarse, count], dim=1)
 
-    def _raw_energies(self, voxels: Tensor, conditions: Conditions) -> Tensor:
+    def raw_energies(
+        self, voxels: Tensor, conditions: Conditions, draw: torch.Generator | None = None
+    ) -> Tensor:
+        """Total, layers and sketch (B, K) of voxels (B, R, PHI, Z) in MeV, before whitening.
+
+        Where hits are counted, what stands at single values is spread out with `draw`, for a law
+        with a density: a number of hits within half of one, and the energy of an empty layer, which
+        counts for nothing.
+        """
         layers, offset = voxels.sum(dim=(1, 2)), _offset(conditions)[:, None]
         coarse = self.sketch.cut(voxels).sum(dim=-1) + 10 * offset + _percent(conditions)[:, None]
         exact = torch.cat([layers.sum(dim=1, keepdim=True), layers], dim=1) + offset
         hits = (voxels >= CUT_MEV).sum(dim=(1, 2)).to(voxels.dtype)
         count = [hits.sum(dim=1, keepdim=True).log1p()] if self.counted else []
         exact, coarse = ((part / conditions.energy[:, None]).log() for part in (exact, coarse))
-        return torch.cat([exact, hits.log1p(), coarse, *count], dim=1)
+        raw = torch.cat([exact, hits.log1p(), coarse, *count], dim=1)
+        return raw if draw is None or not self.counted else self._spread_out(raw, draw)
 
 
 def _levels(voxels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from caloforge.errors import RequestError
 
-__all__ = ["DIAL", "Recipe", "load_recipe"]
+__all__ = ["DIAL", "Recipe", "load_recipe", "recipe_of"]
 
 # What follows from the size, for the default mesh: about 20 tokens a parameter (arXiv:2203.15556)
 # in all, larger batches for larger networks, and a learning rate that falls with the root of the
@@ -36,16 +36,21 @@ class Recipe(BaseModel):
     """What to train, on what, and how long.
 
     data: paths or glob patterns of shower files, relative to the working directory; size: one of
-    the sizes of the model; process, head, plain, geometry, positions: see `DiffusionConfig`; start:
-    a shipped model or a checkpoint folder whose weights to begin from; masked: share of the showers
-    of which some tokens are seen clean and the others have to be found (masked modelling); untold:
-    share of the showers whose conditions are withheld (for guidance); steps, batch, learning_rate:
-    optimiser steps, showers a step, rate of the optimiser (the size decides them where they are not
-    given); warmup: steps of linear warm-up; decay: share of the steps, at the end,
-    in which the learning rate falls to zero; weight_decay: of the optimiser; ema:
-    decay of the averaged weights a step; clip: largest gradient norm; scale_steps: steps of the fit
-    of the preprocessing; precision: one of Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a
-    CPU); validate_every: steps between validation losses; checkpoint_minutes: minutes between
+    the sizes of the model; process, calls, head, plain, geometry, positions: see
+    `DiffusionConfig`;
+    start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
+    of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
+    of the showers of which some tokens are seen clean and the others have to be found (masked
+    modelling); untold: share of the showers whose conditions are withheld (for guidance); steps,
+    batch, learning_rate: optimiser steps, showers a step, rate of the optimiser (the size decides
+    them where they are not given); warmup: steps of linear warm-up; decay: share of the steps, at
+    the end, in which the learning rate falls to zero; weight_decay: of the optimiser; ema: decay
+    of the averaged weights a step; inner: steps in a row on one detector, after which the averaged
+    weights go the share `outer` of the way to what was learned (Reptile; 0: plain training); clip:
+    largest gradient norm; scale_steps: steps of the fit of the preprocessing; precision: one of
+    Fabric's or ``auto`` (bfloat16 on a GPU, 32 bits on a CPU); validate_every: steps between
+    validation losses; patience: validations without a better one after which a run ends, keeping
+    the best weights (0: never, and the last are kept); checkpoint_minutes: minutes between
     checkpoints.
     """
 
@@ -55,6 +60,8 @@ class Recipe(BaseModel):
     size: Literal["micro", "student", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
     start: str | None = None
+    method: Literal["full", "bias", "lora", "head", "energies"] | None = None
+    rank: int = Field(default=8, ge=1)
     process: Literal["flow", "edm", "ddpm", "beliefs"] = "flow"
     calls: int = Field(default=0, ge=0, le=64)
     head: Literal["bayes", "noise"] = "bayes"
@@ -70,10 +77,13 @@ class Recipe(BaseModel):
     warmup: int = Field(default=200, ge=0)
     decay: float = Field(default=0.3, ge=0, le=1)
     ema: float = Field(default=0.999, ge=0, lt=1)
+    inner: int = Field(default=0, ge=0)
+    outer: float = Field(default=0.5, gt=0, le=1)
     clip: Positive = 1.0
     scale_steps: int = Field(default=2000, ge=1)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
+    patience: int = Field(default=0, ge=0)
     checkpoint_minutes: Positive = 3.0
     seed: int = Field(default=0, ge=0)
 
@@ -108,7 +118,15 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise RequestError(f"there is no recipe '{path}'; correct the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"recipe '{path}' is no valid TOML: {error}") from None
-    values |= dict(_change(text) for text in changes)
+    return recipe_of(values, changes, str(path))
+
+
+def recipe_of(values: Mapping[str, Any], changes: Sequence[str], source: str) -> Recipe:
+    """Make a recipe of values and changes such as ``steps=100``; `source` is its name in errors.
+
+    Raises `RequestError` for an unknown key or a value out of range.
+    """
+    values = dict(values) | dict(_change(text) for text in changes)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -116,8 +134,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(Recipe.model_fields)
-            raise RequestError(f"recipe '{path}': unknown key '{key}'; known: {known}") from None
-        raise RequestError(f"recipe '{path}': '{key}': {first['msg'].lower()}") from None
+            raise RequestError(f"recipe '{source}': unknown key '{key}'; known: {known}") from None
+        raise RequestError(f"recipe '{source}': '{key}': {first['msg'].lower()}") from None
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -6,30 +6,49 @@ them what only the run itself needs: the trained weights, the optimiser, the ste
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from caloforge.errors import RequestError
-from caloforge.files import atomic_path
+from caloforge.files import atomic_path, locked
 from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import Model, save_model
 from caloforge.learn.recipe import Recipe
 from caloforge.showers.dataset import ShowerStream
 
-__all__ = ["STATE", "Run", "check_folder", "restore", "save", "trim_log"]
+__all__ = ["STATE", "Best", "Run", "check_folder", "restore", "save", "trim_log", "working"]
 
 STATE = Path("resume") / "state.pt"
 MAY_CHANGE = {"steps", "learning_rate", "checkpoint_minutes", "validate_every", "precision", "data"}
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best averaged weights so far: their loss on the validation split, the step, the state."""
+
+    loss: float
+    step: int
+    state: dict[str, Tensor]
+
+
 @dataclass
 class Run:
-    """The state of a run between two steps."""
+    """The state of a run between two steps.
+
+    `finish` turns the model that is trained into the one that is written, for instance by merging
+    its adapters. `still`: validations since the best one.
+    """
 
     recipe: Recipe
     out: Path
@@ -43,6 +62,25 @@ class Run:
     seconds: float = 0.0
     loss: float = float("nan")
     validation_loss: float | None = None
+    finish: Callable[[Model], Model] = lambda model: model
+    best: Best | None = None
+    still: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or it does not get better any more."""
+        patience = self.recipe.patience
+        if self.recipe.method == "energies":
+            return True
+        return self.step >= self.recipe.steps or 0 < patience <= self.still
+
+    def kept(self) -> Model:
+        """The model to write: the best one of those validated, or the latest."""
+        if self.best is None:
+            return self.finish(self.model)
+        best = replace(self.model, network=copy.deepcopy(self.model.network))
+        best.network.load_state_dict(self.best.state)
+        return self.finish(best)
 
 
 def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
@@ -52,7 +90,9 @@ def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
         return
     if not resume:
         raise RequestError(f"'{out}' holds a run; add --resume, or choose another folder")
-    before = json.loads(noted.read_text("utf-8"))
+    # A run begun by a version that did not know a key had its default.
+    usual = {key: field.default for key, field in Recipe.model_fields.items()}
+    before = usual | json.loads(noted.read_text("utf-8"))
     for key, value in recipe.model_dump(mode="json").items():
         if key not in MAY_CHANGE and before.get(key) != value:
             raise RequestError(f"'{out}' was begun with {key} = {before.get(key)!r}; keep it")
@@ -65,11 +105,15 @@ def save(run: Run) -> None:
         validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
         threads=torch.get_num_threads(),
     )  # fmt: skip
-    save_model(run.model, run.out, card=model_card(run.out.name, run.model))
+    if run.best is not None:
+        run.model.notes.update(validation_loss=run.best.loss, best_step=run.best.step)
+    kept = run.kept()
+    save_model(kept, run.out, card=model_card(run.out.name, kept))
     state = {
         "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
         "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),
-        "averaged": run.model.network.state_dict(),
+        "averaged": run.model.network.state_dict(), "still": run.still,
+        "best": None if run.best is None else vars(run.best),
     }  # fmt: skip
     with atomic_path(run.out / STATE) as path:
         torch.save(state, path)
@@ -85,7 +129,8 @@ def restore(run: Run) -> None:
     run.optimiser.load_state_dict(state["optimiser"])
     run.model.network.load_state_dict(state["averaged"])
     run.step, run.seconds = state["step"], state["seconds"]
-    run.validation_loss = state["validation_loss"]
+    run.validation_loss, run.still = state["validation_loss"], state.get("still", 0)
+    run.best = Best(**state["best"]) if state.get("best") else None
 
 
 def trim_log(out: Path, step: int) -> None:
@@ -97,3 +142,36 @@ def trim_log(out: Path, step: int) -> None:
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     with atomic_path(path) as sibling:
         sibling.write_text("".join(kept), "utf-8")
+
+
+@contextmanager
+def working(run: Run) -> Iterator[None]:
+    """Hold the folder of a run, brought back to where it stopped; SIGTERM stops it gently.
+
+    Raises `RequestError` if another process works in it, or its state is damaged.
+    """
+    (run.out / STATE.parent).mkdir(exist_ok=True)
+    with locked(run.out / STATE.parent), stopped_gently():
+        with atomic_path(run.out / "recipe.json") as path:
+            path.write_text(run.recipe.model_dump_json(indent=1) + "\n", "utf-8")
+        if (run.out / STATE).is_file():
+            restore(run)
+        trim_log(run.out, run.step)
+        yield
+
+
+@contextmanager
+def stopped_gently() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM, as batch systems send it) save a checkpoint first."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

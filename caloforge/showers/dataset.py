@@ -9,6 +9,7 @@ finds its place again without a saved generator.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +27,20 @@ SPLITS: Mapping[str, float] = {"train": 0.85, "validation": 0.05, "test": 0.10}
 BLOCK = 256
 
 
-def split_events(n: int, seed: int, name: str) -> dict[str, NDArray[np.int64]]:
+def split_events(
+    n: int, seed: int, name: str, shares: Mapping[str, float] = SPLITS
+) -> dict[str, NDArray[np.int64]]:
     """Deal the events 0..n-1 of the file `name` to the splits; sorted event numbers (M,) each.
+
+    `shares` of the splits add up to one.
 
     Raises `AssertionError` if the splits were not disjoint and complete.
     """
     tag = [ord(letter) for letter in name]
     order = np.random.default_rng([seed, *tag]).permutation(n)
-    ends = np.round(np.cumsum(list(SPLITS.values())) * n).astype(int)
+    ends = np.round(np.cumsum(list(shares.values())) * n).astype(int)
     parts = np.split(order, ends[:-1])
-    splits = {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+    splits = {split: np.sort(part) for split, part in zip(shares, parts, strict=True)}
     together = np.concatenate(list(splits.values()))
     assert len(together) == n == len(np.unique(together)), "the splits overlap"
     return splits
@@ -70,7 +75,9 @@ def _join(samples: Sequence[Sample]) -> Sample:
 
 
 class ShowerStream:
-    """Batches of one split of many files.
+    """Batches of one split of many files; `shares` name the splits and how much each gets.
+
+    With `together`, so many batches in a row are drawn from one file, and then from another.
 
     Raises `RequestError` if there are no files, a file names no detector, the meshes differ in
     shape, or the split is smaller than a batch.
@@ -84,9 +91,12 @@ class ShowerStream:
         batch: int = 128,
         seed: int = 0,
         pool: int = 16,
+        shares: Mapping[str, float] = SPLITS,
+        together: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            raise RequestError(f"unknown split '{split}'; known are {', '.join(SPLITS)}")
+        if split not in shares:
+            raise RequestError(f"unknown split '{split}'; known are {', '.join(shares)}")
+        self.shares, self.together = shares, together
         self.paths = sorted(Path(p) for p in paths)
         self.split, self.batch, self.seed, self.pool = split, batch, seed, pool
         self.detectors: list[Detector] = []
@@ -112,7 +122,7 @@ class ShowerStream:
                 f"'{path}' has a mesh of {detector.mesh.shape} cells, unlike the rest"
             )
         self.detectors.append(detector)
-        self._events.append(split_events(n, self.seed, path.name)[self.split])
+        self._events.append(split_events(n, self.seed, path.name, self.shares)[self.split])
 
     def __len__(self) -> int:
         """Return the number of showers in the split."""
@@ -145,6 +155,8 @@ class ShowerStream:
 
     def batches(self, start: int = 0) -> Iterator[Sample]:
         """Yield batches without end, from batch number `start` on."""
+        if self.together:
+            yield from map(self._task, itertools.count(start))
         epoch = 0
         while start >= (per_epoch := self.batches_in(epoch)):
             if per_epoch == 0:
@@ -153,6 +165,15 @@ class ShowerStream:
         while True:
             yield from self.epoch(epoch, start)
             start, epoch = 0, epoch + 1
+
+    def _task(self, number: int) -> Sample:
+        """Batch `number`, of the file whose turn it is."""
+        turn = np.random.default_rng([self.seed, number // self.together])
+        file = int(turn.integers(len(self.paths)))
+        events = self._events[file]
+        rng = np.random.default_rng([self.seed, number, 1])
+        few = rng.choice(events, min(self.batch, len(events)), replace=False)
+        return self._read(file, np.sort(few))
 
     def batches_in(self, epoch: int) -> int:
         """Return the number of whole batches in an epoch."""

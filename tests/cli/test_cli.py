@@ -24,6 +24,7 @@ from caloforge.showers.showers import Showers
 MODULES = {
     "caloforge.cli.showers": ("detectors", "simulate", "campaign", "convert"),
     "caloforge.cli.models": ("train", "generate"),
+    "caloforge.cli.adapting": ("adapt", "distill", "forge"),
     "caloforge.cli.judging": ("validate", "timing", "quickstart"),
     "caloforge.cli.deploying": ("export", "fastsim", "page"),
 }
@@ -141,6 +142,15 @@ REQUESTS = {
     "no trainings": ("validate lemurs.h5 lemurs.h5 --trainings 0 --out out", "at least 1 training"),
     "no binning": ("validate lemurs.h5 lemurs.h5 --binning no.xml --out out", "there is no binning"),
     "no timing": ("validate lemurs.h5 lemurs.h5 --timing no.json --out out", "there is no file"),
+    "adapt nothing there": ("adapt base none.h5 --out out", "there is no file 'none.h5'"),
+    "adapt no model": ("adapt bass lemurs.h5 --out out", "there is no model 'bass'"),
+    "adapt by magic": ("adapt model lemurs.h5 --out out --method magic", "unknown method 'magic'"),
+    "adapt in no steps": ("adapt model lemurs.h5 --out out --steps 0", "at least 1"),
+    "adapt to NaN": ("adapt model nan.h5 --out out", "NaN"),
+    "unwritable adaptation": ("adapt model lemurs.h5 --out file/run --steps 1", "cannot write"),
+    "forge from nothing": ("forge none.toml --out out", "unknown detector 'none.toml'"),
+    "forge with few": ("forge good.toml --model model --showers 3 --out out", "at least 20"),
+    "unwritable forge": ("forge good.toml --model model --out file/run", "cannot write"),
     "batch of none": ("timing model out.json --detector good.toml --batch 0", "above 0"),
     "timing of a folder": ("timing model model --detector good.toml --batch 1 --energy 20", "is a folder"),
     "unwritable timing": ("timing model file/t.json --detector good.toml --batch 1", "cannot write"),

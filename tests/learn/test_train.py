@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from caloforge.errors import RequestError, WorkError
-from caloforge.learn import train as loop
+from caloforge.learn import loop
 from caloforge.learn.checkpoint import load_model
+from caloforge.learn.loop import learning_rate
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.recipe import DIAL, Recipe, load_recipe
 from caloforge.learn.run import STATE
-from caloforge.learn.train import learning_rate, train
+from caloforge.learn.train import train
 from caloforge.simulate.campaign import load_campaign
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -45,6 +46,23 @@ def test_resumed_is_the_same_as_uninterrupted(recipe: Recipe, tmp_path: Path) ->
     assert losses(parts) == losses(whole)
     one, other = load_model(whole).network.state_dict(), load_model(parts).network.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_reptile_goes_part_of_the_way_after_each_detector(recipe: Recipe, tmp_path: Path) -> None:
+    """Between two detectors the weights that are kept stand still, and a new one begins from them."""
+    out, states = tmp_path / "run", []
+    for step in (3, 4, 5, 6):
+        reptile = recipe.model_copy(update={"inner": 3, "outer": 0.25, "decay": 0.0, "steps": step})
+        train(reptile, out, resume=step > 3)
+        states.append(torch.load(out / STATE, weights_only=True))
+    kept, trained = ([state[name] for state in states] for name in ("averaged", "network"))
+
+    def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(one[name], other[name]) for name in one)
+
+    assert same(kept[0], trained[0]) and same(kept[3], trained[3])
+    assert same(kept[0], kept[1]) and same(kept[1], kept[2]) and not same(kept[2], kept[3])
+    assert not same(trained[1], kept[1])
 
 
 def test_a_run_killed_in_its_first_checkpoint_begins_anew(recipe: Recipe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -89,3 +90,21 @@ def test_refusals(toy_files: list[Path], tmp_path: Path) -> None:
         ShowerStream(toy_files, split="holdout")
     with pytest.raises(RequestError, match="there is no file"):
         ShowerStream([tmp_path / "no.h5"])
+
+
+def test_batches_together_are_of_one_file(toy_files: list[Path]) -> None:
+    stream = ShowerStream(toy_files, batch=16, seed=3, together=4)
+    batches = list(itertools.islice(stream.batches(), 24))
+    files = [set(batch.detector.tolist()) for batch in batches]
+    assert all(len(seen) == 1 for seen in files)
+    turns = [files[k : k + 4] for k in range(0, 24, 4)]
+    assert all(turn == [turn[0]] * 4 for turn in turns)
+    assert {next(iter(turn[0])) for turn in turns} == {0, 1}
+    later = next(stream.batches(7))
+    np.testing.assert_array_equal(later.energy, batches[7].energy)
+
+
+def test_shares_decide_the_splits(toy_files: list[Path]) -> None:
+    shares = {"new": 0.4, "old": 0.6}
+    one, other = (ShowerStream(toy_files, split=name, batch=1, shares=shares) for name in shares)
+    assert (len(one), len(other)) == (240, 360)

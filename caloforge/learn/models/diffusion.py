@@ -35,6 +35,7 @@ from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.models.belief import FINEST, Belief
 from caloforge.learn.preprocess import Scaled, quantities
+from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches, fourier, positions
 
 __all__ = ["SIZES", "DiffusionConfig", "DiffusionTransformer", "config_of"]
@@ -158,6 +159,7 @@ class DiffusionTransformer(nn.Module):
         self.condition = nn.Sequential(
             nn.Linear(told + 4 * POSITION, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
         )
+        self.residual = Residual(d)  # of single detectors, added to the condition
         self.modulation = nn.Linear(d, 6 * d)
         self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
@@ -208,9 +210,7 @@ class DiffusionTransformer(nn.Module):
             known = torch.unique(features[:, -len(DESCRIPTOR_NAMES) :], dim=0)
             self.known[: len(known)] = known
         if self.config.process == "beliefs":
-            whiten = _independent(torch.cov(clean.energies.T.double()))
-            self.whiten.copy_(whiten)
-            self.colour.copy_(torch.linalg.inv(whiten))
+            self.fit_directions(clean.energies)
         if self.config.head == "noise":
             return
         share = torch.tensor(len(filled) / clean.voxels.numel())
@@ -221,6 +221,19 @@ class DiffusionTransformer(nn.Module):
         shares = torch.zeros(m - 1)  # the first stands at zero
         beliefs = torch.cat([share.logit()[None], means, width, shares])
         self.head_voxels.bias.copy_(beliefs.repeat_interleave(self.patches.cells))
+
+    @torch.no_grad()
+    def fit_directions(self, energies: Tensor) -> None:
+        """Fit the directions in which energies (N, K) fluctuate independently.
+
+        Where showers are few, the covariance is drawn towards that of independent ones.
+        """
+        n, k = energies.shape
+        covariance = torch.cov(energies.T.double())
+        covariance = torch.lerp(torch.eye(k).to(covariance), covariance, n / (n + k))
+        whiten = _independent(covariance)
+        self.whiten.copy_(whiten)
+        self.colour.copy_(torch.linalg.inv(whiten))
 
     def forward(
         self,
@@ -257,6 +270,8 @@ class DiffusionTransformer(nn.Module):
         levels = torch.stack([level_voxels.mean(1), level_energies], dim=1)  # (B, 2)
         code = fourier(levels, POSITION, 4.0, 0.1).flatten(1)  # (B, 4 P)
         c = self.condition(torch.cat([features, code], dim=1))  # (B, D)
+        if len(self.residual):
+            c = c + self.residual(given.features)
 
         if blank:
             voxels = self.embed_voxels.bias

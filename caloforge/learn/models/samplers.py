@@ -18,8 +18,8 @@ from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled, quantities
 
 __all__ = [
-    "SAMPLERS", "Known", "ancestral", "beliefs", "euler", "expecting", "heun", "multistep",
-    "numbers", "sample",
+    "SAMPLERS", "Known", "ancestral", "beliefs", "draw_energies", "euler", "expecting", "heun",
+    "multistep", "numbers", "sample",
 ]  # fmt: skip
 
 ENERGY_STEPS = 8
@@ -160,9 +160,7 @@ def sample(
         return _by_beliefs(network, see, steps, fresh, hits)
     levels = PROCESSES[network.config.process].levels(steps).to(noise.voxels.device)
     if not network.config.plain:
-        even = torch.linspace(0, 1, ENERGY_STEPS + 1, device=levels.device)
-        z = multistep(lambda x, t: see.energies(x, t).value(), noise.energies, even)
-        see.tell(z @ network.colour, hits)
+        see.tell(_first_stage(network, see, noise.energies), hits)
     more = {"fresh": fresh} if sampler == "ancestral" else {}
     voxels = SAMPLERS[sampler](see.guess, noise.voxels, levels, **more)
     if network.config.head == "noise":
@@ -177,12 +175,25 @@ def _by_beliefs(
     """Draw the energies at once, for they are nearly Gaussian, and the voxels in `steps` draws."""
     like = see.noise
     if not network.config.plain:
-        z, _ = beliefs(see.drawn_energies, (0.0, 1.0), lambda: fresh(like.energies))
-        see.tell(z @ network.colour, hits)
+        see.tell(_first_stage(network, see, fresh(like.energies)), hits)
     levels = [k / steps for k in range(steps + 1)]
     voxels, filled = beliefs(see.drawn_voxels, levels, lambda: fresh(like.voxels), network.empty)
     assert filled is not None
     return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
+
+
+def draw_energies(network: DiffusionTransformer, noise: Scaled, given: Conditions) -> Tensor:
+    """Draw the energies (B, K) of showers from noise (B, ...), and no voxels."""
+    return _first_stage(network, _Sight(network, noise, given, 1.0, None), noise.energies)
+
+
+def _first_stage(network: DiffusionTransformer, see: _Sight, noise: Tensor) -> Tensor:
+    if network.config.process == "beliefs":
+        z, _ = beliefs(see.drawn_energies, (0.0, 1.0), lambda: noise)
+    else:
+        levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=noise.device)
+        z = multistep(lambda x, t: see.energies(x, t).value(), noise, levels)
+    return z @ network.colour
 
 
 def numbers(network: DiffusionTransformer, steps: int) -> int:

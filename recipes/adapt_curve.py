@@ -1,0 +1,222 @@
+"""The curve of docs/adapt.md: quality in detectors that were never trained on, against showers.
+
+    python recipes/adapt_curve.py --data DIR [--old NAME=GEANT4.h5 ...] [--out runs/adapt] [-n 300]
+                                  [--only JOB ...] [--table]
+
+DIR holds for every detector NAME.h5 (to adapt to), NAME-test.h5 and NAME-floor.h5 (Geant4 showers
+with other seeds; without a floor the test file is halved). A job is one line of `JOBS`: adapt a
+model to the first so many showers by one method, or train from scratch on the same ones, generate
+the primaries of the test file and compare. What is done already is not done again, a run that was
+stopped goes on; `--table` prints what there is as Markdown. The showers of docs/adapt.md
+(D=recipes/detectors):
+
+    caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 3300 --seed 6000
+    caloforge simulate $D/copper-silicon.toml copper-silicon-test.h5 -n 600 --seed 6001
+    caloforge simulate $D/copper-silicon.toml copper-silicon-floor.h5 -n 600 --seed 6002
+
+and likewise lead-argon (seeds 6100 to 6102) and pbwo4 (6200 to 6202).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caloforge.evaluate.compare import compare
+from caloforge.evaluate.observables import measure
+from caloforge.generate import generate_file
+from caloforge.learn.adapt import adapt, schedule
+from caloforge.learn.checkpoint import load_model
+from caloforge.learn.recipe import Recipe
+from caloforge.learn.train import train
+from caloforge.showers.formats import open_showers, read_showers, write_showers
+
+COLUMNS = {
+    "AUC": "classifier.auc", "response": "response.ratio", "resolution": "resolution.ratio",
+    "hits": "hits.ratio", "depth [mm]": "z_mean.shift", "radius [mm]": "r_mean.shift",
+    "depth spread": "z_mean.spread", "cell spectrum": "cell_spectrum.separation",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: `method` of an adaptation, ``zero``, or ``scratch`` (`size`, `steps`)."""
+
+    detector: str
+    showers: int
+    method: str
+    size: str = "small"
+    steps: int | None = None
+    start: str = "base"
+
+    @property
+    def name(self) -> str:
+        """What it is called on disk."""
+        more = f"-{self.size}-{self.steps}" if self.method == "scratch" else ""
+        start = "" if self.start == "base" else f"-{Path(self.start).name}"
+        return f"{self.detector}-{self.showers}-{self.method}{more}{start}"
+
+
+CSI, LAR, PWO = "copper-silicon", "lead-argon", "pbwo4"
+JOBS = (
+    Job(CSI, 0, "zero"),
+    Job(CSI, 1000, "energies"),
+    Job(CSI, 1000, "full"),
+    Job(CSI, 1000, "scratch", "small"),
+    Job(CSI, 1000, "head"),
+    Job(CSI, 1000, "lora"),
+    Job(CSI, 1000, "bias"),
+    Job(CSI, 100, "full"),
+    Job(LAR, 0, "zero"),
+    Job(LAR, 1000, "full"),
+    Job(CSI, 300, "full"),
+    Job(CSI, 3000, "full"),
+    Job(PWO, 0, "zero"),
+    Job(PWO, 1000, "full"),
+    Job(CSI, 1000, "scratch", "tiny", 600),
+    *(
+        Job(d, n, "energies")
+        for d in (CSI, LAR, PWO)
+        for n in (100, 300, 1000, 3000)
+        if (d, n) != (CSI, 1000)
+    ),
+    *(Job(d, n, "full") for d in (LAR, PWO) for n in (100, 300, 3000)),
+    *(Job(d, 1000, "scratch", "small") for d in (LAR, PWO)),
+    Job(CSI, 1000, "scratch", "small", 3900),
+    Job(CSI, 10_000, "scratch", "small", 3900),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--old", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("runs/adapt"))
+    parser.add_argument("-n", type=int, default=300, help="showers to generate")
+    parser.add_argument("--only", nargs="*", help="names of jobs")
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for job in JOBS:
+        wanted = asked.only is None or job.name in asked.only
+        if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
+            print(job.name, json.dumps(measured(job, asked)), flush=True)
+    print(table(asked.out))
+
+
+def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
+    """Do one job, or read what was found before."""
+    out = asked.out / job.name
+    done = asked.out / f"{job.name}.json"
+    if done.is_file():
+        return dict(json.loads(done.read_text()))
+    row: dict[str, Any] = {"detector": job.detector, "showers": job.showers, "method": job.method}
+    model: str | Path = job.start
+    began = time.process_time()
+    if job.method == "scratch":
+        model, row = out, row | scratch(job, asked)
+    elif job.method != "zero":
+        model, row = out, row | adapted(job, asked)
+    row["cpu_s"] = round(time.process_time() - began, 1)
+    test, floor = (asked.data / f"{job.detector}-{part}.h5" for part in ("test", "floor"))
+    row |= judged(
+        model, test, floor if floor.is_file() else None, asked.out / f"{job.name}.h5", asked.n
+    )
+    if job.method in ("zero", "full") and job.detector == CSI and job.showers in (0, 1000):
+        for pair in asked.old:
+            name, path = pair.split("=", 1)
+            made = asked.out / f"{job.name}-{name}.h5"
+            found = judged(model, Path(path), None, made, asked.n)
+            row[f"old {name}"] = found
+    done.write_text(json.dumps(row, indent=1))
+    return row
+
+
+def first_of(job: Job, asked: argparse.Namespace) -> Path:
+    """A file of the first so many showers."""
+    path = asked.out / f"{job.detector}-{job.showers}.h5"
+    if not path.is_file():
+        with closing(open_showers(asked.data / f"{job.detector}.h5")) as source:
+            if len(source) < job.showers:
+                raise SystemExit(f"{job.name}: only {len(source)} showers are there")
+            write_showers(source.read(0, job.showers), path)
+    return path
+
+
+def adapted(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
+    found = adapt(
+        job.start, [first_of(job, asked)], asked.out / job.name, method=job.method, steps=job.steps,
+        resume=(asked.out / job.name / "recipe.json").is_file(),
+    )  # fmt: skip
+    return {
+        "steps": found.step, "best": found.best_step, "seconds": found.seconds,
+        "loss": [found.before, found.after],
+        "guarded": {g.detector: [g.before, g.after] for g in found.guarded},
+    }  # fmt: skip
+
+
+def scratch(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
+    """Train a new network on the same showers, for as many steps as the adaptation by default."""
+    path = first_of(job, asked)
+    steps = job.steps or schedule("base", load_model("base"), [path], "full").steps
+    recipe = Recipe(
+        size=job.size, data=[str(path)], steps=steps, batch=64, learning_rate=4e-3, decay=0.8,
+        warmup=min(40, steps // 10), ema=0.98, masked=0.15, untold=0.05, patience=10**6,
+        validate_every=max(1, steps // 12),
+    )  # fmt: skip
+    out = asked.out / job.name
+    found = train(recipe, out, resume=(out / "recipe.json").is_file())
+    return {"steps": found.step, "seconds": found.seconds,
+            "best": load_model(out).notes["best_step"]}  # fmt: skip
+
+
+def judged(model: str | Path, test: Path, floor: Path | None, made: Path, n: int) -> dict[str, Any]:
+    """Generate the primaries of a file and compare: value, error, floor and its error of each."""
+    done = generate_file(model, made, like=test, n=n, seed=7, extrapolate=True)
+    samples = [measure(read_showers(path)) for path in (test, made, *([floor] if floor else []))]
+    result = compare(*samples)
+    found = {metric.name: metric for metric in result.metrics}
+    made.unlink()
+    values = {
+        key: [found[key].value, found[key].error, found[key].floor, found[key].floor_error]
+        for key in COLUMNS.values()
+    }
+    return values | {"sample": result.size, "generate_s": round(done["seconds"] / n, 4)}
+
+
+def table(out: Path) -> str:
+    """Rows as a table in Markdown, with a row of floors for each detector."""
+    lines = [
+        f"| detector | method | showers | steps | CPU s | {' | '.join(COLUMNS)} |",
+        "|---" * (5 + len(COLUMNS)) + "|",
+    ]
+    for detector in (CSI, LAR, PWO):
+        jobs = [job for job in JOBS if job.detector == detector]
+        jobs = [job for job in jobs if (out / f"{job.name}.json").is_file()]
+        for job in sorted(jobs, key=lambda j: (j.method == "scratch", j.showers)):
+            row = json.loads((out / f"{job.name}.json").read_text())
+            method = f"scratch ({job.size})" if job.method == "scratch" else job.method
+            cells = [detector, method, str(job.showers), str(row.get("steps", 0)),
+                     f"{row['cpu_s']:.0f}"]  # fmt: skip
+            cells += [pair(*row[key][:2], key) for key in COLUMNS.values()]
+            lines.append(f"| {' | '.join(cells)} |")
+            floors = [pair(*row[key][2:], key) for key in COLUMNS.values()]
+        if jobs:
+            lines.append(f"| {detector} | Geant4 | | | | {' | '.join(floors)} |")
+    return "\n".join(lines)
+
+
+def pair(value: float, error: float, key: str) -> str:
+    digits = 4 if key.startswith("cell") else 3 if key.startswith(("resp", "hits")) else 2
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
