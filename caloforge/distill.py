@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from caloforge.detector.detector import named_detectors
+from caloforge.detector.detector import load_detector, named_detectors
 from caloforge.errors import RequestError
 from caloforge.files import claimed_folder
 from caloforge.generate import Generator, generate_file
@@ -51,7 +51,8 @@ def distill(
         raise RequestError("steps must be at least 1, showers at least one for each detector")
     if not names:
         raise RequestError(f"'{teacher}' knows no named detector; name some with --detector")
-    files = [out / "showers" / f"{Path(name).stem}.h5" for name in names]
+    known = [load_detector(name) for name in names]
+    files = [out / "showers" / f"{detector.name}.h5" for detector in known]
     values = {"size": "student", "data": [str(file) for file in files], "process": "beliefs",
               "calls": steps, "start": start}  # fmt: skip
     given = {key: value for key, value in values.items() if value is not None}

@@ -113,6 +113,9 @@ def _work(order: Order, site: _Site, record: dict[str, Any]) -> None:
 
 def _check(order: Order, workers: int) -> None:
     """Refuse what would fail hours later."""
+    from caloforge.deploy.export import require
+
+    require("onnx")
     descriptors(order.parsed())  # a GDML detector needs a describing stack
     model = load_model(order.model)
     if order.method not in METHODS:
@@ -181,9 +184,16 @@ def _adapt(order: Order, site: _Site) -> dict[str, Any]:
 def _generate(order: Order, site: _Site) -> dict[str, Any]:
     done = generate_file(
         site.out / "model", site.out / "generated.h5", like=site.out / "reference.h5",
-        seed=order.seed + 2, command=site.command,
+        seed=order.seed + 2, sampler="beliefs", steps=_draws(site), command=site.command,
     )  # fmt: skip
     return {"showers": done["showers"], "s_per_shower": round(1 / done["showers_per_second"], 4)}
+
+
+def _draws(site: _Site) -> int:
+    """Draws of the voxels: what is validated is what is exported."""
+    from caloforge.deploy.export import STEPS
+
+    return load_model(site.out / "model").network.config.calls or STEPS
 
 
 def _validate(order: Order, site: _Site) -> dict[str, Any]:
@@ -205,17 +215,27 @@ def _validate(order: Order, site: _Site) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# An export to ONNX belongs after the validation: a function like these, and its line here.
+def _export(order: Order, site: _Site) -> dict[str, Any]:
+    """Write the model as it was validated; the detector was trained on, so it is in range."""
+    from caloforge.deploy.export import export
+
+    return export(
+        site.out / "model", site.out / "model.onnx", detector=order.parsed(), steps=_draws(site),
+        extrapolate=True,
+    )  # fmt: skip
+
+
 STAGES: Mapping[str, Callable[[Order, _Site], dict[str, Any]]] = MappingProxyType(
     {
         "simulate": _train, "reference": _reference, "adapt": _adapt, "generate": _generate,
-        "validate": _validate,
+        "validate": _validate, "export": _export,
     }
 )  # fmt: skip
 _TITLES: Mapping[str, str] = MappingProxyType(
     {
         "simulate": "Geant4: showers to adapt to", "reference": "Geant4: showers to validate with",
         "adapt": "adaptation", "generate": "generation", "validate": "validation",
+        "export": "export",
     }
 )  # fmt: skip
 

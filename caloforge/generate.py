@@ -123,10 +123,10 @@ class Generator:
         Without `steps` and `sampler` those that suit the model are taken. Raises `RequestError`
         like `generate`, and for a mesh that the model does not know.
         """
-        process = PROCESSES[self.model.network.config.process]
-        manner = _Manner(
-            process.steps if steps is None else steps, sampler or process.sampler, guidance
-        )
+        config = self.model.network.config
+        process = PROCESSES[config.process]
+        own = config.calls or process.steps
+        manner = _Manner(own if steps is None else steps, sampler or process.sampler, guidance)
         self.check(detector, primaries, extrapolate)
         if manner.steps < 1 or batch < 1:
             raise RequestError("the numbers of steps and of showers a batch must be at least 1")

@@ -71,7 +71,9 @@ def test_killed_it_goes_on_where_it_was(order: Order, tmp_path: Path) -> None:
     page = (out / "index.html").read_text()
     assert result["headline"] in page and "report/report.html" in page and "never-seen" in page
     assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
-    assert all((out / link).is_file() for link in ("report/report.html", "model/card.md"))
+    assert all(
+        (out / link).is_file() for link in ("report/report.html", "model/card.md", "model.onnx")
+    )
     card = (out / "model" / "card.md").read_text()
     assert "Adapted from" in card and "never-seen, 60 showers" in card
     assert "never-seen" in load_model(out / "model").valid.detectors

@@ -67,6 +67,10 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(help="Steps of the sampler; the model's own by default.")
     ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="euler, heun, multistep, ancestral or beliefs; the model's by default."),
+    ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Take the primaries from this file, in its order.")
     ] = None,
@@ -90,8 +94,8 @@ def generate(
 
     beam = beam_of(particle, energy, theta, phi)
     summary = generate_file(
-        model, out, detector=detector, n=n, beam=beam, seed=seed, steps=steps, like=like,
-        batch=batch, extrapolate=extrapolate, dialect=dialect, device=device,
+        model, out, detector=detector, n=n, beam=beam, seed=seed, steps=steps, sampler=sampler,
+        like=like, batch=batch, extrapolate=extrapolate, dialect=dialect, device=device,
         guidance=guidance, command=command_line(),
     )  # fmt: skip
     answer(summary, as_json, "\n".join(f"{key}: {value}" for key, value in summary.items()))

@@ -36,15 +36,15 @@ from caloforge.errors import RequestError, WorkError
 from caloforge.files import atomic_path
 from caloforge.generate import check_detector
 from caloforge.learn.checkpoint import Model, load_model
-from caloforge.learn.models.process import PROCESSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "TARGETS", "export"]
+__all__ = ["FORMATS", "STEPS", "TARGETS", "export", "require"]
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
 OPSET, IR_VERSION = 20, 8
+STEPS = 2  # Draws that a model takes which was not made for a number of them.
 AGREEMENT = 1e-3  # Of the energy of a shower; a voxel at the edge of being filled may differ.
 
 
@@ -98,14 +98,14 @@ def export(
     for name, value, known in (("format", format, FORMATS), ("target", target, tuple(TARGETS))):
         if value not in known:
             raise RequestError(f"unknown {name} '{value}'; known are {', '.join(known)}")
-    _require(format)
+    require(format)
     if not out.absolute().parent.is_dir():
         raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
     opened = load_model(model)
     which = detector if isinstance(detector, Detector) else load_detector(detector)
     if not extrapolate:
         check_detector(opened.valid, which)
-    draws = steps or opened.network.config.calls or PROCESSES["beliefs"].steps
+    draws = steps or opened.network.config.calls or STEPS
     inner = OneCall(opened, which, draws).eval()
     module = TARGETS[target](inner, format).eval()
     told = _metadata(opened, which, inner, target)
@@ -122,7 +122,8 @@ def export(
     return written
 
 
-def _require(format: str) -> None:
+def require(format: str) -> None:
+    """Raise `RequestError` if a package that writes files of this format is not installed."""
     if format != "onnx":
         return
     try:

@@ -28,8 +28,9 @@ __all__ = ["OneCall", "active_maps"]
 class OneCall(nn.Module):
     """Showers of one detector in `steps` draws.
 
-    Raises `RequestError` for a model that is not drawn from beliefs, and for a mesh that it does
-    not know.
+    A model of another process than ``beliefs`` draws its energies as it was trained to, in eight
+    calls, which the graph then holds. Raises `RequestError` for a model that has no beliefs of
+    voxels, and for a mesh that it does not know.
     """
 
     table: Tensor
@@ -37,10 +38,10 @@ class OneCall(nn.Module):
     def __init__(self, model: Model, detector: Detector, steps: int) -> None:
         super().__init__()
         config = model.network.config
-        if config.process != "beliefs":
+        if config.head != "bayes" or config.plain or config.detectors:
             raise RequestError(
-                f"a model of process '{config.process}' takes too many calls to be exported; "
-                "distil it first: caloforge distill MODEL --out DIR"
+                "a model without beliefs of voxels, or with an index of detectors, cannot be drawn "
+                "in few steps; distil it first: caloforge distill MODEL --out DIR"
             )
         if detector.mesh.shape != config.shape:
             raise RequestError(

@@ -86,3 +86,18 @@ def exported(small_detector: Detector, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("exported") / "toy.onnx"
     toy_export(small_detector, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def student(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the smallest size that is drawn from beliefs, after a few steps on toy files."""
+    from caloforge.learn.recipe import Recipe
+    from caloforge.learn.train import train
+
+    recipe = Recipe(
+        size="micro", data=[str(p) for p in toy_files], process="beliefs", steps=40, batch=32,
+        warmup=5, scale_steps=200,
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("student") / "run"
+    train(recipe, out)
+    return out

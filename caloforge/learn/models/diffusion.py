@@ -371,16 +371,18 @@ class DiffusionTransformer(nn.Module):
         """What is believed of the energies times `whiten` (B, K) from `trunk`; noisy likewise,
         level (B,).
         """
-        b, (g_r, g_phi, g_z), blocks = x.shape[0], self.patches.grid, self.sketch.grid[2]
-        slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, -1).mean(dim=(1, 2))  # (B, Gz, D)
+        b, d = x.shape[0], x.shape[2]
+        (g_r, g_phi, g_z), (across_r, across_phi, blocks) = self.patches.grid, self.sketch.grid
+        slab = x[:, 1:].reshape(b, g_r, g_phi, g_z, d).mean(dim=(1, 2))  # (B, Gz, D)
         layers, hits = (
-            head(slab).reshape(b, g_z, 2, -1).transpose(1, 2).reshape(b, 2, -1)
+            head(slab).reshape(b, g_z, 2, self.config.patch[2]).transpose(1, 2).flatten(2)
             for head in (self.head_layers, self.head_hits)
         )
-        block = slab.reshape(b, blocks, g_z // blocks, -1).mean(dim=2)  # (B, Sz, D)
-        sketch = self.head_sketch(block).reshape(b, blocks, 2, -1).permute(0, 2, 3, 1)
-        totals = self.head_total(x[:, 0]).reshape(b, 2, -1)  # (B, 2, 1 or 2)
-        parts = [totals[..., :1], layers, hits, sketch.reshape(b, 2, -1), totals[..., 1:]]
+        block = slab.reshape(b, blocks, g_z // blocks, d).mean(dim=2)  # (B, Sz, D)
+        sketch = self.head_sketch(block).reshape(b, blocks, 2, across_r * across_phi)
+        sketch = sketch.permute(0, 2, 3, 1).flatten(2)
+        totals = self.head_total(x[:, 0]).reshape(b, 2, 1 + self.config.counted)
+        parts = [totals[..., :1], layers, hits, sketch, totals[..., 1:]]
         beliefs = torch.cat(parts, dim=2).float()
         mean, log_spread = beliefs @ self.whiten, beliefs[:, 1]
         if self.config.process == "beliefs":
