@@ -132,8 +132,8 @@ def main() -> None:
         log, error = ms.mean(), ms.std() / len(ms) ** 0.5
         print(f"{asked.model}, {asked.steps} steps, {asked.detector}, {asked.n} electrons")
         uniform = np.average(ms, weights=energy)
-        print(f"Geant4, one core: {log:.1f} +- {error:.1f} ms log-uniform, {uniform:.1f} ms uniform, "
-              f"{geant4['megabytes']:.0f} MB")  # fmt: skip
+        line = f"Geant4, one core: {log:.1f} +- {error:.1f} ms log-uniform, {uniform:.1f} uniform, "
+        print(line + f"{geant4['megabytes']:.0f} MB")
         print("engine  threads  batch  ms/shower (median)  Geant4/model  share of peak  MB")
         ideal: dict[int, float] = {}
         for threads in sorted({1, os.cpu_count() or 1}):

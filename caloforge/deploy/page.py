@@ -96,7 +96,9 @@ def _parsed(path: Path, content: bytes) -> ModelProto:
     try:
         import onnx
     except ImportError:
-        raise RequestError("reading ONNX needs the package onnx: pip install onnx") from None
+        raise RequestError(
+            "reading ONNX needs the package onnx: pip install 'caloforge[export]'"
+        ) from None
     try:
         model = onnx.load_model_from_string(content)
     except Exception:  # protobuf's DecodeError, of a package without types
