@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 PAGES = [
     (ROOT / "docs" / f"{name}.md").read_text("utf-8")
-    for name in ("validate", "foundation", "fastsim")
+    for name in ("validate", "foundation", "adapt", "students", "fastsim", "cpp", "page")
 ]
 
 
@@ -36,7 +36,7 @@ COMMANDS = [
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_parse(line: str) -> None:
     command = typer.main.get_command(app)
-    arguments = shlex.split(line)[1:]
+    arguments = shlex.split(line, comments=True)[1:]
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     command.make_context("caloforge", arguments)  # refuses unknown options and missing arguments

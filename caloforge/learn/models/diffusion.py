@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.directions import independent
 from caloforge.learn.models.belief import FINEST, Belief
 from caloforge.learn.preprocess import Scaled, quantities
 from caloforge.learn.residual import Residual
@@ -231,7 +232,7 @@ class DiffusionTransformer(nn.Module):
         n, k = energies.shape
         covariance = torch.cov(energies.T.double())
         covariance = torch.lerp(torch.eye(k).to(covariance), covariance, n / (n + k))
-        whiten = _independent(covariance)
+        whiten = independent(covariance)
         self.whiten.copy_(whiten)
         self.colour.copy_(torch.linalg.inv(whiten))
 
@@ -389,24 +390,3 @@ class DiffusionTransformer(nn.Module):
             log_spread = self.head_spread(x[:, 0]).float()
         belief = Belief.filled(mean[:, 0], log_spread)
         return belief.seen(noisy, level[:, None], self.empty)
-
-
-def _independent(covariance: Tensor) -> Tensor:
-    """A matrix (K, K) that makes K quantities with this covariance independent and of spread one.
-
-    The first and the last, energy and hits of the whole shower, are kept to themselves, so that
-    their laws are not composed of those of many others; the rest are principal components of what
-    these two do not tell.
-    """
-    k = len(covariance)
-    own, rest = torch.tensor([0, k - 1]), torch.arange(1, k - 1)
-    base = torch.linalg.cholesky(covariance[own][:, own])
-    slope = torch.linalg.solve(covariance[own][:, own], covariance[own][:, rest])  # (2, K - 2)
-    left = covariance[rest][:, rest] - covariance[rest][:, own] @ slope
-    variance, axes = torch.linalg.eigh(left)
-    axes = axes / variance.clamp(min=1e-3).sqrt()
-    whiten = torch.zeros_like(covariance)
-    whiten[own[:, None], own] = torch.linalg.inv(base).T
-    whiten[rest[:, None], rest] = axes
-    whiten[own[:, None], rest] = -slope @ axes
-    return whiten

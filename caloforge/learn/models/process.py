@@ -98,7 +98,7 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(
             ).clamp(min=0),
             weight=lambda t: torch.full_like(t, VOXELS),
             levels=lambda steps: torch.linspace(0, 1, steps + 1),
-            sampler="beliefs", steps=4,
+            sampler="beliefs", steps=2,
         ),
     }
 )  # fmt: skip
