@@ -39,7 +39,7 @@ class Belief(NamedTuple):
 
     @classmethod
     def of(cls, odds: Tensor, share: Tensor, mean: Tensor, log_spread: Tensor) -> Belief:
-        """A belief from the numbers (B, M, ...) of a network: shares normalised, spreads bounded."""
+        """A belief from the numbers (B, M, ...) of a network; spreads are kept in bounds."""
         return cls(odds, share - _total(share)[:, None], mean, log_spread.clamp(FINEST, WIDEST))
 
     @classmethod
