@@ -31,8 +31,8 @@ __all__ = ["RESHAPED", "overlap", "remeshed", "reshaped_config"]
 # Prefixes of the weights that see cells; the convolutions over neighbours fit every mesh.
 _RESAMPLED = ("embed_voxels", "embed_maps", "embed_layers", "embed_hits", "embed_sketch",
             "head_voxels", "head_layers", "head_hits", "head_sketch")  # fmt: skip
-RESHAPED = (*_RESAMPLED, "neighbours")
-_DIRECTIONS = ("whiten", "colour", "head_spread")  # of the energies; they are as many as cells say
+_DIRECTIONS = ("whiten", "colour", "head_spread")  # of the energies, as many as cells make them
+RESHAPED = (*_RESAMPLED, *_DIRECTIONS, "neighbours")
 Shape = tuple[int, int, int]
 
 

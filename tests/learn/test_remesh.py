@@ -10,6 +10,8 @@ import torch
 from caloforge.detector.detector import Detector, parse_detector
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.models.diffusion import config_of
+from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
+from caloforge.learn.preprocess import ShowerScale, quantities
 from caloforge.learn.remesh import RESHAPED, overlap, remeshed, reshaped_config
 from tests.conftest import SMALL, toy_showers
 from tests.learn.test_calibration import prepared
@@ -75,3 +77,16 @@ def test_the_fine_mesh_of_the_field_has_as_many_tokens() -> None:
     base = reshaped_config(config_of("base", (9, 16, 45)), (18, 50, 45))
     assert all(n % p == 0 for n, p in zip(base.shape, base.patch, strict=True))
     assert math.prod(base.shape[k] // base.patch[k] for k in range(3)) <= 1.5 * 180
+
+
+def test_directions_of_energies_are_fitted_to_the_new_mesh(tiny_model: Model) -> None:
+    """A model that is drawn from beliefs: more layers, more energies, and still independent."""
+    torch.manual_seed(0)
+    network = DiffusionTransformer(config_of("micro", (3, 4, 10), process="beliefs"))
+    old = Model(network, ShowerScale(network.sketch, True), tiny_model.valid, {})
+    detector = on(3, 4, 15)
+    new, scale = remeshed(old, *prepared(toy_showers(detector, 60), detector))
+    count = quantities(new.sketch, True)
+    assert new.whiten.shape == (count, count) == new.colour.shape and scale.counted
+    assert torch.allclose(new.whiten @ new.colour, torch.eye(count), atol=1e-3)
+    assert len(new.head_spread.bias) == count
