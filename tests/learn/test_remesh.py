@@ -9,7 +9,6 @@ import torch
 
 from caloforge.detector.detector import Detector, parse_detector
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.models.diffusion import config_of
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.preprocess import ShowerScale, quantities
 from caloforge.learn.remesh import RESHAPED, overlap, remeshed, reshaped_config
