@@ -76,7 +76,7 @@ def drawn(model: Model, told: Conditions) -> torch.Tensor:
         some = Conditions(*(part[start : start + 64] for part in told))
         shapes = (network.config.shape, (quantities(network.sketch),))
         noise = (torch.randn(some.showers, *shape, generator=source) for shape in shapes)
-        parts.append(draw_energies(network, Scaled(*noise), some))
+        parts.append(draw_energies(network, Scaled(*noise), some, torch.randn_like))
     return torch.cat(parts)
 
 

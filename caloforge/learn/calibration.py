@@ -80,7 +80,9 @@ def _drawn(network: DiffusionTransformer, given: Conditions) -> Tensor:
             torch.randn(b, *network.config.shape, generator=source),
             torch.randn(b, quantities(network.sketch, network.config.counted), generator=source),
         )
-        parts.append(draw_energies(network, noise, some))
+        parts.append(
+            draw_energies(network, noise, some, lambda x: torch.randn(x.shape, generator=source))
+        )
     return torch.cat(parts)
 
 

@@ -59,7 +59,7 @@ def drawn_totals(model: Model, told: Conditions, source: torch.Generator) -> tor
         torch.randn(told.showers, quantities(network.sketch), generator=source),
     )
     with torch.no_grad():
-        return draw_energies(network, noise, told)[:, 0]
+        return draw_energies(network, noise, told, torch.randn_like)[:, 0]
 
 
 def test_other_detectors_do_not_notice(

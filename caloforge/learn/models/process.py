@@ -41,7 +41,7 @@ AT_NOISE = 0.3  # Share of the showers of ``beliefs`` that are trained where the
 @dataclass(frozen=True)
 class Process:
     """Levels t from normal numbers (B,), weight of an error at t, levels (K + 1,) of K steps,
-    and the sampler and the steps that suit it.
+    the sampler and the steps that suit it, and the share of a batch that trains the energies.
     """
 
     draw: Callable[[Tensor], Tensor]
@@ -49,6 +49,7 @@ class Process:
     levels: Callable[[int], Tensor]
     sampler: str
     steps: int
+    energies: float = ENERGY_SHARE
 
 
 def _edm_levels(steps: int) -> Tensor:
@@ -98,7 +99,7 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(
             ).clamp(min=0),
             weight=lambda t: torch.full_like(t, VOXELS),
             levels=lambda steps: torch.linspace(0, 1, steps + 1),
-            sampler="beliefs", steps=2,
+            sampler="beliefs", steps=2, energies=0.4,
         ),
     }
 )  # fmt: skip
@@ -114,21 +115,19 @@ def denoising_loss(
 ) -> tuple[Tensor, Tensor]:
     """Loss of both stages for B showers: (energies, voxels), both ().
 
-    The first `ENERGY_SHARE` of the batch trains the energies with the voxels hidden; the rest
+    The first part of the batch trains the energies with the voxels hidden; the rest
     trains the voxels with the energies given. Of each part the share `masked` sees some of the
     voxel tokens clean and has to find the others: hidden in one half of the cases, noisy in the
     other. The share `untold` is not told its conditions, which guidance needs.
     """
     b, device = len(clean.energies), clean.energies.device
     process, plain = PROCESSES[network.config.process], network.config.plain
-    first = 0 if plain else round(b * ENERGY_SHARE)
+    first = 0 if plain else round(b * process.energies)
     energies_first = torch.arange(b, device=device) < first
     t = _drawn_levels(network, _normal(draw, (b,), device))
     seen = _masks(network.patches.tokens, b, masked, draw).to(device)  # (B, T)
     hidden = torch.rand(b, generator=draw).to(device) < 0.5
-    # Beliefs of the energies are drawn from at once, so they are always met where they begin.
-    at = torch.zeros_like(t) if network.config.process == "beliefs" else t
-    level_e = torch.where(energies_first, at, torch.full_like(t, 0.0 if plain else 1.0))
+    level_e = torch.where(energies_first, t, torch.full_like(t, 0.0 if plain else 1.0))
     level = torch.where(energies_first | (hidden & seen.any(1)), torch.zeros_like(t), t)
     level_v = torch.where(seen, 1.0, level[:, None])
     noise = Scaled(_normal(draw, clean.voxels.shape, device),

@@ -147,7 +147,8 @@ def sample(
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
-    for a smooth guess; by ``beliefs`` they are drawn at once. The guess of a voxel turns sharply
+    for a smooth guess; a network trained by ``beliefs`` draws them as
+    often as the voxels. The guess of a voxel turns sharply
     from empty to filled and is not continued.
     `fresh` gives the noise that a chain adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
@@ -172,34 +173,51 @@ def _by_beliefs(
     network: DiffusionTransformer, see: _Sight, steps: int, fresh: Fresh,
     hits: Callable[[Tensor], Tensor] | None,
 ) -> Drawn:  # fmt: skip
-    """Draw the energies at once, for they are nearly Gaussian, and the voxels in `steps` draws."""
+    """Draw the energies in `steps` draws, if that is how they are trained, and then the voxels."""
     like = see.noise
-    if not network.config.plain:
-        see.tell(_first_stage(network, see, fresh(like.energies)), hits)
-    levels = [k / steps for k in range(steps + 1)]
+    if network.config.process != "beliefs":  # trained to look at noise where it begins
+        like = see.noise = like._replace(voxels=fresh(like.voxels))
+        if not network.config.plain:
+            see.tell(_first_stage(network, see, fresh(like.energies)), hits)
+    elif not network.config.plain:
+        z, _ = beliefs(see.drawn_energies, even(steps), lambda: fresh(like.energies))
+        see.tell(z @ network.colour, hits)
+    levels = even(steps)
     voxels, filled = beliefs(see.drawn_voxels, levels, lambda: fresh(like.voxels), network.empty)
     assert filled is not None
     return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
 
 
-def draw_energies(network: DiffusionTransformer, noise: Scaled, given: Conditions) -> Tensor:
-    """Draw the energies (B, K) of showers from noise (B, ...), and no voxels."""
-    return _first_stage(network, _Sight(network, noise, given, 1.0, None), noise.energies)
+def draw_energies(
+    network: DiffusionTransformer, noise: Scaled, given: Conditions, fresh: Fresh
+) -> Tensor:
+    """Draw the energies (B, K) of showers from noise (B, ...), no voxels; `fresh` as in `sample`."""
+    see = _Sight(network, noise, given, 1.0, None)
+    if network.config.process != "beliefs":
+        return _first_stage(network, see, noise.energies)
+    steps = network.config.calls or PROCESSES["beliefs"].steps
+    z, _ = beliefs(see.drawn_energies, even(steps), lambda: fresh(noise.energies))
+    return z @ network.colour
 
 
 def _first_stage(network: DiffusionTransformer, see: _Sight, noise: Tensor) -> Tensor:
-    if network.config.process == "beliefs":
-        z, _ = beliefs(see.drawn_energies, (0.0, 1.0), lambda: noise)
-    else:
-        levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=noise.device)
-        z = multistep(lambda x, t: see.energies(x, t).value(), noise, levels)
+    levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=noise.device)
+    z: Tensor = multistep(lambda x, t: see.energies(x, t).value(), noise, levels)
     return z @ network.colour
+
+
+def even(steps: int) -> list[float]:
+    """Levels of as many steps, evenly from noise to data."""
+    return [k / steps for k in range(steps + 1)]
 
 
 def numbers(network: DiffusionTransformer, steps: int) -> int:
     """How many normal numbers a shower takes in `steps` draws from beliefs."""
     energies = 0 if network.config.plain else quantities(network.sketch, network.config.counted)
-    return energies + 2 * steps * math.prod(network.config.shape)
+    voxels = math.prod(network.config.shape)
+    if network.config.process == "beliefs":
+        return steps * (energies + 2 * voxels)
+    return energies + (1 + 2 * steps) * voxels
 
 
 def expecting(odds: Tensor, hits: Tensor, rounds: int = 3) -> Tensor:
@@ -273,8 +291,10 @@ class _Sight:
 
     def drawn_voxels(self, x: Tensor | None, t: float) -> Belief:
         """`voxels` for a chain that begins with None at level 0."""
-        blank = x is None and self.known is None
-        x = torch.zeros_like(self.noise.voxels) if x is None else x
+        trained_so = self.network.config.process == "beliefs"
+        blank = x is None and self.known is None and trained_so
+        if x is None:
+            x = torch.zeros_like(self.noise.voxels) if trained_so else self.noise.voxels
         return self.voxels(x, torch.full_like(x[0, 0, 0, 0], t), blank)
 
     def voxels(self, x: Tensor, t: Tensor, blank: bool = False) -> Belief:
