@@ -191,7 +191,7 @@ def _by_beliefs(
 def draw_energies(
     network: DiffusionTransformer, noise: Scaled, given: Conditions, fresh: Fresh
 ) -> Tensor:
-    """Draw the energies (B, K) of showers from noise (B, ...), no voxels; `fresh` as in `sample`."""
+    """Draw the energies (B, K) of showers from noise (B, ...); `fresh` as in `sample`."""
     see = _Sight(network, noise, given, 1.0, None)
     if network.config.process != "beliefs":
         return _first_stage(network, see, noise.energies)
