@@ -233,7 +233,7 @@ STAGES: Mapping[str, Callable[[Order, _Site], dict[str, Any]]] = MappingProxyTyp
 )  # fmt: skip
 _TITLES: Mapping[str, str] = MappingProxyType(
     {
-        "simulate": "Geant4: showers to adapt to", "reference": "Geant4: showers to validate with",
+        "simulate": "showers to adapt to ({})", "reference": "showers to validate with ({})",
         "adapt": "adaptation", "generate": "generation", "validate": "validation",
         "export": "export",
     }
@@ -247,7 +247,11 @@ def _page(order: Order, record: Mapping[str, Any]) -> str:
     stages = record["stages"]
     whole = sum(stage["seconds"] for stage in stages.values())
     timeline = [
-        (_TITLES.get(name, name), stage["seconds"], 100 * stage["seconds"] / max(whole, 1e-9))
+        (
+            _TITLES[name].format(order.engine),
+            stage["seconds"],
+            100 * stage["seconds"] / max(whole, 1e-9),
+        )
         for name, stage in stages.items()
     ]
     beam = order.beam
