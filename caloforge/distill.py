@@ -21,7 +21,7 @@ from caloforge.learn.loop import Summary
 from caloforge.learn.recipe import recipe_of
 from caloforge.learn.run import check_folder
 from caloforge.learn.train import train
-from caloforge.simulate.beam import PDG, Beam
+from caloforge.simulate.beam import NAMES, Beam
 
 __all__ = ["distill"]
 
@@ -75,6 +75,5 @@ def _named(valid: ValidRange) -> list[str]:
 
 def _beam(valid: ValidRange) -> Beam:
     """Everything that the teacher knows."""
-    names = {code: name for name, code in PDG.items()}
-    particle = ",".join(names[code] for code in valid.pdg if code in names)
+    particle = ",".join(NAMES[code] for code in valid.pdg if code in NAMES)
     return Beam(particle, valid.energy_mev, valid.theta)

@@ -191,9 +191,9 @@ def _generate(order: Order, site: _Site) -> dict[str, Any]:
 
 def _draws(site: _Site) -> int:
     """Draws of the voxels: what is validated is what is exported."""
-    from caloforge.deploy.export import STEPS
+    from caloforge.deploy.export import draws_of
 
-    return load_model(site.out / "model").network.config.calls or STEPS
+    return draws_of(load_model(site.out / "model"))
 
 
 def _validate(order: Order, site: _Site) -> dict[str, Any]:

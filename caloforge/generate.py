@@ -36,7 +36,7 @@ from caloforge.showers.native import ShowerSource, ShowerWriter, blocks
 from caloforge.showers.showers import Showers, concatenate
 from caloforge.simulate.beam import Beam, Primaries, event_seeds
 
-__all__ = ["Generator", "check_detector", "check_range", "generate_file"]
+__all__ = ["Generator", "check_detector", "check_mesh", "check_range", "generate_file"]
 
 MOST_SHOWERS = 10**7
 
@@ -159,12 +159,7 @@ class Generator:
         """Raise `RequestError` for a mesh that the model does not know, and outside its valid range
         unless `extrapolate`.
         """
-        shape = self.model.network.config.shape
-        if detector.mesh.shape != shape:
-            raise RequestError(
-                f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the "
-                f"model, which knows {shape}; use such a mesh or train a model for yours"
-            )
+        check_mesh(self.model, detector)
         if not extrapolate:
             check_range(self.model.valid, detector, primaries)
 
@@ -186,6 +181,16 @@ class Generator:
             phi=primaries.phi, pdg=primaries.pdg, seed=primaries.seed, detector=detector,
             provenance=provenance,
         )  # fmt: skip
+
+
+def check_mesh(model: Model, detector: Detector) -> None:
+    """Refuse, with `RequestError`, a detector on a mesh that the model does not know."""
+    shape = model.network.config.shape
+    if detector.mesh.shape != shape:
+        raise RequestError(
+            f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the "
+            f"model, which knows {shape}; use such a mesh or train a model for yours"
+        )
 
 
 def check_range(valid: ValidRange, detector: Detector, primaries: Primaries) -> None:

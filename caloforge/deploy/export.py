@@ -36,15 +36,15 @@ from caloforge.errors import RequestError, WorkError
 from caloforge.files import atomic_path
 from caloforge.generate import check_detector
 from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.models.process import PROCESSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "STEPS", "TARGETS", "export", "require"]
+__all__ = ["FORMATS", "TARGETS", "draws_of", "export", "require"]
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
 OPSET, IR_VERSION = 20, 8
-STEPS = 2  # Draws that a model takes which was not made for a number of them.
 AGREEMENT = 1e-3  # Of the energy of a shower; a voxel at the edge of being filled may differ.
 
 
@@ -98,6 +98,8 @@ def export(
     for name, value, known in (("format", format, FORMATS), ("target", target, tuple(TARGETS))):
         if value not in known:
             raise RequestError(f"unknown {name} '{value}'; known are {', '.join(known)}")
+    if steps is not None and steps < 1:
+        raise RequestError(f"the number of steps must be at least 1, not {steps}")
     require(format)
     if not out.absolute().parent.is_dir():
         raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
@@ -105,7 +107,7 @@ def export(
     which = detector if isinstance(detector, Detector) else load_detector(detector)
     if not extrapolate:
         check_detector(opened.valid, which)
-    draws = steps or opened.network.config.calls or STEPS
+    draws = draws_of(opened) if steps is None else steps
     inner = OneCall(opened, which, draws).eval()
     module = TARGETS[target](inner, format).eval()
     told = _metadata(opened, which, inner, target)
@@ -120,6 +122,11 @@ def export(
     if target == "par04":
         written["macro"] = str(_write_macro(out, format, which))
     return written
+
+
+def draws_of(model: Model) -> int:
+    """Draws of the voxels that a model was made for, or that suit any (a number, no unit)."""
+    return model.network.config.calls or PROCESSES["beliefs"].steps
 
 
 def require(format: str) -> None:

@@ -28,14 +28,13 @@ from caloforge.errors import RequestError
 from caloforge.files import atomic_path
 from caloforge.showers.native import ShowerFile, ShowerSource
 from caloforge.showers.showers import concatenate
-from caloforge.simulate.beam import PDG, Beam
+from caloforge.simulate.beam import NAMES, Beam
 from caloforge.simulate.parts import parts_folder
 from caloforge.simulate.production import Summary, simulate
 from caloforge.simulate.worker import EngineRef
 
 __all__ = ["Places", "fastsim", "lines"]
 
-NAMES = {code: name for name, code in PDG.items()}
 SECONDS = 0.1  # a shower from a model, roughly; only sets the size of shards
 FEWEST = 40  # events that a validation needs
 

@@ -17,6 +17,7 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
 from caloforge.detector.detector import Detector, Stack
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import RequestError
+from caloforge.generate import check_mesh
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import PARTICLES, Conditions
 from caloforge.learn.models.samplers import numbers, sample
@@ -43,11 +44,7 @@ class OneCall(nn.Module):
                 "a model without beliefs of voxels, or with an index of detectors, cannot be drawn "
                 "in few steps; distil it first: caloforge distill MODEL --out DIR"
             )
-        if detector.mesh.shape != config.shape:
-            raise RequestError(
-                f"the mesh of '{detector.name}', {detector.mesh.shape} cells, does not fit the "
-                f"model, which knows {config.shape}"
-            )
+        check_mesh(model, detector)
         self.network, self.scale, self.steps = model.network, model.scale, steps
         self.detector, self.stack = detector, detector.described_stack()
         self.register_buffer("table", torch.from_numpy(descriptors(detector))[None])

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from caloforge.errors import RequestError
 from caloforge.showers.showers import Showers
 
-__all__ = ["PDG", "Beam", "Primaries", "beam_of", "event_seeds"]
+__all__ = ["NAMES", "PDG", "Beam", "Primaries", "beam_of", "event_seeds"]
 
 PDG: Mapping[str, int] = MappingProxyType(
     {"e-": 11, "e+": -11, "gamma": 22, "mu-": 13, "mu+": -13, "pi0": 111}
 )
+NAMES: Mapping[int, str] = MappingProxyType({code: name for name, code in PDG.items()})
 Range = tuple[float, float]
 HIGHEST_MEV = 1e8  # 100 TeV, where Geant4's electromagnetic models end
 

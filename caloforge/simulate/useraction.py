@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
 from caloforge.simulate import geometry
-from caloforge.simulate.beam import PDG, Primaries
+from caloforge.simulate.beam import NAMES, Primaries
 from caloforge.simulate.geant4 import CUT_MM, Guest
 from caloforge.simulate.physics_data import PhysicsData, write_elements
 from caloforge.simulate.scoring import LIGHT_Z, Scorer, voxelise
 
 __all__ = ["Event", "Run", "start", "version"]
-
-NAMES = {pdg: name for name, pdg in PDG.items()}
 
 
 @dataclass(frozen=True)

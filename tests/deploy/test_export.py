@@ -162,6 +162,8 @@ def test_torchscript(lit: Path, small_detector: Detector, tmp_path: Path, target
     [
         ({"format": "json"}, "format 'json'"),
         ({"target": "cms"}, "target 'cms'"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": -1}, "steps must be at least 1"),
         ({"detector": "par04-siw"}, "mesh|unlike"),
         ({"model": "nothing"}, "no model 'nothing'"),
         ({"out": Path("/nowhere/at/all/x.onnx")}, "no folder"),
