@@ -120,15 +120,25 @@ def to_fit(stream: ShowerStream, seed: int) -> tuple[list[Sample], Tensor, Condi
 
 @torch.no_grad()
 def _start_from(other: Model, network: DiffusionTransformer, scale: ShowerScale) -> None:
-    """Take over the weights of another model of this shape, and its units of voxels and features.
+    """Take over the weights of another model, and its units of voxels and features.
 
-    The whitening of the energies stays the one that was fitted to the new showers.
+    What only one of two processes has (its beliefs) begins anew. The whitening of the energies
+    stays the one that was fitted to the new showers. Raises `RequestError` for another shape.
     """
-    if replace(other.network.config, calls=network.config.calls) != network.config:
-        raise RequestError(
-            f"'start' is a model of another kind ({other.network.config}); keep to its kind"
-        )
-    network.load_state_dict(other.network.state_dict())
+    before, now = other.network.config, network.config
+    free = {"calls": now.calls}
+    if before.process != now.process:
+        free |= {"process": now.process, "mixture": now.mixture}
+    if replace(before, **free) != now:
+        raise RequestError(f"'start' is a model of another kind ({before}); keep to its kind")
+    state = network.state_dict()
+    fitted = ("whiten", "colour") if before.process != now.process else ()
+    taken = {
+        name: value
+        for name, value in other.network.state_dict().items()
+        if name not in fitted and name in state and value.shape == state[name].shape
+    }
+    network.load_state_dict(state | taken)
     scale.voxel_mean.copy_(other.scale.voxel_mean)
     scale.voxel_spread.copy_(other.scale.voxel_spread)
 
