@@ -60,7 +60,7 @@ class Budget:
     least: int
     most: int
     batch: int
-    looks: int = 20
+    looks: int = 12
 
     def steps(self, labels: int) -> int:
         """Steps for so many labels."""
@@ -71,7 +71,7 @@ BUDGET: Mapping[str, Budget] = MappingProxyType(
     {
         "mlp": Budget(rate=1e-3, passes=40, least=400, most=4000, batch=128),
         "tuned": Budget(rate=2e-4, passes=10, least=150, most=2500, batch=64),
-        "scratch": Budget(rate=1e-3, passes=10, least=300, most=2500, batch=64),
+        "scratch": Budget(rate=1e-3, passes=20, least=400, most=3000, batch=64),
     }
 )
 

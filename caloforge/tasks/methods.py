@@ -111,16 +111,20 @@ def sceptics(
     if rows is None:
         rows = spread_out(len(showers), used, shower_features(showers[used]))
     target = question.target(showers)
-    teach, choose = (
-        Lesson.of(question, rows[part], target[part]) for part in (deal.train, deal.choose)
-    )
-    asked = np.concatenate([deal.choose, deal.test])
-    out = trees(question, teach, choose, rows[asked], seed)
-    found = {"trees": answers(question, rows[asked], out)}
+    asked, sums = np.concatenate([deal.choose, deal.test]), {}
     if question.name == "energy":
         rough = rows[:, 0].astype(float) + np.log(1e3)
         for name, angle in (("sum", False), ("sum, true angle", True)):
-            found[name] = calibrated_sum(showers, deal, rough, angle=angle)[asked, None]
+            sums[name] = calibrated_sum(showers, deal, rough, angle=angle)[:, None]
+        # The trees correct the calibrated sum, as the heads correct what the whitening suggests.
+        rows = np.hstack([sums["sum"] - np.log(1e3), rows])
+    teach, choose = (
+        Lesson.of(question, rows[part], target[part]) for part in (deal.train, deal.choose)
+    )
+    out = trees(question, teach, choose, rows[asked], seed)
+    found = {"trees": answers(question, rows[asked], out)}
+    if question.name == "energy":
+        found |= {name: out[asked] for name, out in sums.items()}
         for name, out in found.items():
             first = out[: len(deal.choose), 0]
             fit = response_of(first, target[deal.choose], rows[deal.choose])

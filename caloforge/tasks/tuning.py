@@ -32,7 +32,7 @@ from caloforge.tasks.question import Question
 __all__ = ["Tuned", "fresh", "tune"]
 
 Array = NDArray[Any]
-LOOKED_AT = 1000  # Showers of those that choose; more cost more than they tell.
+LOOKED_AT = 500  # Showers of those that choose; more cost more than they tell.
 FITTED = 4000  # Showers that the first head is fitted to.
 WARM = 0.05  # Share of the steps in which the rate rises.
 
