@@ -110,7 +110,7 @@ def rows_of(asked: argparse.Namespace) -> list[Row]:
                 for model in asked.models[: 1 if alone else None]:
                     if model == "inputs" and method != "linear":
                         continue
-                    one = alone and method == "sceptics" or model == "inputs"
+                    one = (alone and method == "sceptics") or model == "inputs"
                     views = [
                         (b, p, t)
                         for b in asked.blocks
@@ -219,9 +219,7 @@ def brief(said: dict[str, Any]) -> dict[str, Any]:
     if "resolution_rad" in said:
         return {"rad": scaled(said["resolution_rad"], 1)}
     found = {"right [%]": scaled(said["accuracy"], 100)}
-    return found | {
-        f"{p['signal']}/{p['background']}": scaled(p["auc"], 1) for p in said["pairs"]
-    }
+    return found | {f"{p['signal']}/{p['background']}": scaled(p["auc"], 1) for p in said["pairs"]}
 
 
 def scaled(estimate: dict[str, float], factor: float) -> list[float]:
@@ -232,8 +230,10 @@ def table(out: Path) -> str:
     """Rows as Markdown, means over seeds; see the module."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in lines(out):
-        key = tuple(line[k] for k in (
-            "task", "particles", "labels", "method", "model", "block", "pooling", "level"))
+        key = tuple(
+            line[k]
+            for k in ("task", "particles", "labels", "method", "model", "block", "pooling", "level")
+        )
         groups.setdefault(key, []).append(line)  # fmt: skip
     if not groups:
         return "nothing yet"
@@ -267,7 +267,9 @@ def ratio(out: Path, found: list[dict[str, Any]]) -> str:
         if not mates or mates[0]["key"] == line["key"]:
             return "1" if mates else "-"
         one, other = (
-            np.load(out / "parts" / f"{o['key']}-{o['method'].replace(', ', '-').replace(' ', '-')}.npy")
+            np.load(
+                out / "parts" / f"{o['key']}-{o['method'].replace(', ', '-').replace(' ', '-')}.npy"
+            )
             for o in (line, mates[0])
         )
         pairs.append(compared(Question.from_dict(line["question"]), one, other))

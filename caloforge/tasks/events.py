@@ -25,7 +25,8 @@ from caloforge.tasks.question import Question
 __all__ = ["LEAST", "Deal", "deal", "read_all"]
 
 Array = NDArray[Any]
-TEST, CHOOSING = 0.2, 0.2  # Shares: of the showers, and of the labels.
+TEST = 0.2  # Share of the showers that judge, where no others do.
+CHOOSING = 5  # One label in so many chooses.
 LEAST = 20  # Labels, or labels of a class.
 
 
@@ -92,18 +93,17 @@ def deal(
         ends = round(TEST * n)
         test, order = np.sort(order[:ends]), order[ends:]
     test, order = test[target[test] != -1], order[target[order] != -1]
-    groups = [order[target[order] == k] for k in range(question.outputs)] if question.classes else [
-        order]  # fmt: skip
+    groups = [order]
+    if question.classes:
+        groups = [order[target[order] == k] for k in range(question.outputs)]
     teach, choose = [], []
     for number, group in enumerate(groups):
         _check(question, number, len(group), labels)
         some = group[:labels]
-        keep = max(1, round(CHOOSING * len(some)))
-        # Every fifth chooses, so that fewer labels are always the first of more.
-        every = np.arange(len(some)) % round(1 / CHOOSING) == 0
-        assert every.sum() >= keep - 1
-        teach.append(some[~every])
-        choose.append(some[every])
+        # One in so many chooses, so that fewer labels are always the first of more.
+        chooses = np.arange(len(some)) % CHOOSING == 0
+        teach.append(some[~chooses])
+        choose.append(some[chooses])
     if len(test) < LEAST:
         raise RequestError(f"{len(test)} showers to judge with are too few; give {LEAST} or more")
     return Deal(np.sort(np.concatenate(teach)), np.sort(np.concatenate(choose)), test)

@@ -6,9 +6,9 @@ weights are shrunk is chosen by the showers that choose. *Small network*: one hi
 where these are served best.
 
 The energy is regressed as what the logarithm of the energy that the visible energy suggests is off
-by, in units of :math:`\sqrt{\mathrm{GeV}/E}`, with which it fluctuates: the features are whitened,
-so they are as large at 100 GeV as at 1 GeV, and a linear layer needs a target of which the same is
-true.
+by, in units of :math:`0.1 \sqrt{\mathrm{GeV}/E}`, with which it fluctuates: the features are
+whitened, so they are as large at 100 GeV as at 1 GeV, and a linear layer needs a target of which
+the same is true.
 
 *Response.* A regression knows the range it was taught in and draws towards its middle at both ends.
 As usual for jets (numerical inversion, e.g. arXiv:1406.0076) the mean of :math:`\ln E_{reco} - \ln
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+TYPICAL = 0.1  # sqrt(GeV): brings what is missing to about one.
 CLIP = 8.0  # Spreads: no shower is further away than that.
 SHRINK = 10.0 ** np.arange(-1, 6.1, 0.5)  # Ridge.
 STIFF = 10.0 ** np.arange(-4, 1.1, 0.5)  # Logistic regression: inverse of the shrinkage.
@@ -70,8 +71,8 @@ class Budget:
 BUDGET: Mapping[str, Budget] = MappingProxyType(
     {
         "mlp": Budget(rate=1e-3, passes=40, least=400, most=4000, batch=128),
-        "tuned": Budget(rate=2e-4, passes=10, least=150, most=2500, batch=64),
-        "scratch": Budget(rate=1e-3, passes=20, least=400, most=3000, batch=64),
+        "tuned": Budget(rate=3e-4, passes=10, least=150, most=2500, batch=64),
+        "scratch": Budget(rate=2e-3, passes=20, least=400, most=3000, batch=64),
     }
 )
 
@@ -111,7 +112,7 @@ def _energy_scale(x: Array) -> tuple[Array, Array]:
     it is off by; the first feature is ln(E/GeV).
     """
     start = x[:, 0].astype(float)
-    return start + np.log(1e3), np.exp(-start / 2)
+    return start + np.log(1e3), TYPICAL * np.exp(-start / 2)
 
 
 class Head(nn.Module):

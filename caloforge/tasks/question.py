@@ -12,7 +12,7 @@ that could be learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class Question:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {"name": self.name, "codes": list(self.codes), "edges_mev": list(self.edges_mev)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Question:

@@ -34,6 +34,7 @@ __all__ = ["Tuned", "fresh", "tune"]
 Array = NDArray[Any]
 LOOKED_AT = 500  # Showers of those that choose; more cost more than they tell.
 FITTED = 4000  # Showers that the first head is fitted to.
+CAREFUL = 0.1  # Of the rate, for the head.
 WARM = 0.05  # Share of the steps in which the rate rises.
 
 
@@ -87,7 +88,11 @@ def _learn(
     assert showers.detector is not None
     blind, train = Blind(model.scale, showers.detector), rows[0]
     both.requires_grad_(True)
-    optimiser = Muon(both, lr=budget.rate, weight_decay=0.01)
+    optimisers = {
+        1.0: Muon(model.network, lr=budget.rate, weight_decay=0.01),
+        # A sum of hundreds of features moves far when each weight moves a little.
+        CAREFUL: torch.optim.AdamW(both["head"].parameters(), lr=budget.rate, weight_decay=0.01),
+    }
     steps = budget.steps(len(train))
     target = question.target(showers)
     best = _look(question, both, model, blind, showers[rows[1]], view)
@@ -96,16 +101,18 @@ def _learn(
     with progress(f"learning {question.name}", steps, "steps") as advance:
         for step in range(steps):
             rate = min(1.0, (step + 1) / (WARM * steps)) * (1 - step / steps)
-            for group in optimiser.param_groups:
-                group["lr"] = budget.rate * rate
+            for share, optimiser in optimisers.items():
+                for group in optimiser.param_groups:
+                    group["lr"] = budget.rate * rate * share
             chosen, voxels = _batch(showers, train, budget.batch, (seed, step))
             voxels = voxels.to(blind.one.energy.device)
             x = seen(model.network, model.scale, blind(voxels), voxels, view)
             loss = _loss(question, both["head"](x), x, target[chosen]) / spread
-            optimiser.zero_grad()
+            both.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-            optimiser.step()
+            for optimiser in optimisers.values():
+                optimiser.step()
             advance(1)
             if (step + 1) % max(1, steps // budget.looks) == 0 or step + 1 == steps:
                 losses[step + 1] = _look(question, both, model, blind, showers[rows[1]], view)
