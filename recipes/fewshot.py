@@ -9,9 +9,11 @@ A row is one answer: (task, particles, method, model, view, labels, seed). What 
 is not done again, so a run that was stopped goes on; features are computed once and kept beside it.
 ``untrained`` is the network of `base` with random weights, ``inputs`` no network at all: a linear
 layer on what the networks are shown of the energies (method ``linear`` only). ``scratch`` and
-``sceptics`` do not depend on the model and are done once. ``--table`` prints Markdown: means over
-seeds, errors of the bootstrap over showers and of the spread over seeds in quadrature, and the
-ratio to the linear head of the first model with the same labels on the same showers.
+``sceptics`` do not depend on the model and are done once. ``denoising`` needs no labels (give
+``--labels 0``): the class under which the model denoises the first 1,000 judging showers best.
+``--table`` prints Markdown: means over seeds, errors of the bootstrap over showers and of the
+spread over seeds in quadrature, and the ratio to the linear head of the first model with the same
+labels on the same showers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import argparse
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from caloforge.learn.memory import keep_freed_memory
 from caloforge.showers.showers import Showers
 from caloforge.tasks.baselines import shower_features
 from caloforge.tasks.blind import Blind
+from caloforge.tasks.denoising import denoising_losses, preferred
 from caloforge.tasks.events import Deal, deal, read_all
 from caloforge.tasks.features import View, features, glances
 from caloforge.tasks.head import Lesson, answers, fit_linear
@@ -39,6 +42,8 @@ from caloforge.tasks.methods import learned, response_of, sceptics
 from caloforge.tasks.question import Question, question_of
 from caloforge.tasks.scores import compared, score, summary
 from caloforge.tasks.tuning import fresh
+
+DENOISED, LEVELS = 1000, 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,9 @@ def study(asked: argparse.Namespace) -> None:
     for row in rows_of(asked):
         if row.key in done(asked.out):
             continue
-        dealt = deal(question, showers, labels=row.labels, tested=tested, seed=row.seed)
+        dealt = deal(question, showers, labels=row.labels or None, tested=tested, seed=row.seed)
+        if row.method == "denoising":
+            dealt = replace(dealt, test=dealt.test[:DENOISED])
         began = time.process_time()
         for name, out in answered(row, question, showers, dealt, asked.out, files).items():
             record(asked.out, row, name, question, showers, dealt, out, began)
@@ -110,7 +117,7 @@ def rows_of(asked: argparse.Namespace) -> list[Row]:
                 for model in asked.models[: 1 if alone else None]:
                     if model == "inputs" and method != "linear":
                         continue
-                    one = (alone and method == "sceptics") or model == "inputs"
+                    one = method in ("sceptics", "denoising") or model == "inputs"
                     views = [
                         (b, p, t)
                         for b in asked.blocks
@@ -136,6 +143,15 @@ def answered(
     if row.model == "inputs":
         rows = kept(out / f"inputs-{files}.npy", lambda: inputs(load_model("base"), showers))
         return {row.method: linear(question, showers, dealt, rows)}
+    if row.method == "denoising":
+        losses = denoising_losses(
+            load_model(row.model), showers[dealt.test], question.codes, levels=LEVELS
+        )
+        return {
+            "denoising": preferred(losses),
+            "denoising, energies": preferred(losses[:, :, :1]),
+            "denoising, voxels": preferred(losses[:, :, 1:]),
+        }
     model = load_model("base" if row.model in ("", "untrained") else row.model)
     if row.model == "untrained":
         model = fresh(model, 0)
@@ -199,8 +215,8 @@ def record(
     target, energy = question.target(showers)[dealt.test], showers.energy[dealt.test].astype(float)
     said = score(question, found, target, energy)
     parts = summary(question, found, target, energy)
-    (out / "parts").mkdir(exist_ok=True)
-    np.save(out / "parts" / f"{row.key}-{name.replace(', ', '-').replace(' ', '-')}.npy", parts)
+    (out / "answers").mkdir(exist_ok=True)
+    np.savez(answers_of(out, row.key, name), parts=parts, out=found, target=target, energy=energy)
     line = {
         "key": row.key, **asdict(row), "method": name, "test": len(dealt.test),
         "cpu_s": round(time.process_time() - began, 1), "question": question.to_dict(),
@@ -210,6 +226,10 @@ def record(
         log.write(json.dumps(line) + "\n")
     print(name, row.model, row.block, row.pooling, row.level, row.labels, row.seed,
           json.dumps(brief(said)), flush=True)  # fmt: skip
+
+
+def answers_of(out: Path, key: str, method: str) -> Path:
+    return out / "answers" / f"{key}-{method.replace(', ', '-').replace(' ', '-')}.npz"
 
 
 def brief(said: dict[str, Any]) -> dict[str, Any]:
@@ -267,10 +287,7 @@ def ratio(out: Path, found: list[dict[str, Any]]) -> str:
         if not mates or mates[0]["key"] == line["key"]:
             return "1" if mates else "-"
         one, other = (
-            np.load(
-                out / "parts" / f"{o['key']}-{o['method'].replace(', ', '-').replace(' ', '-')}.npy"
-            )
-            for o in (line, mates[0])
+            np.load(answers_of(out, o["key"], o["method"]))["parts"] for o in (line, mates[0])
         )
         pairs.append(compared(Question.from_dict(line["question"]), one, other))
     value = np.mean([p.value for p in pairs])

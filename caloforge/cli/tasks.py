@@ -40,7 +40,7 @@ def task_train(
         typer.Option(help="Showers to judge with; repeatable. Else a fifth of the data."),
     ] = None,
     block: Annotated[int, typer.Option(help="Features after this block; 1 is the first.")] = 1,
-    pooling: Annotated[str, typer.Option(help="mean, mean+total or depth.")] = "mean+total",
+    pooling: Annotated[str, typer.Option(help="mean, mean+total or front.")] = "mean+total",
     level: Annotated[
         float, typer.Option(help="Noise level at which showers are shown: 1 is clean.")
     ] = 1.0,

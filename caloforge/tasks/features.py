@@ -1,5 +1,8 @@
 """What a pretrained model sees in a shower: its tokens after a block, pooled to one row.
 
+*Pooling.* The mean over all tokens forgets where along the depth something was; ``front`` also has
+the first tokens one by one, for where a shower begins tells a photon from an electron.
+
 The shower is shown at a noise level of choice (1: as it is; features of noisy inputs are those of a
 diffusion model in the sense of arXiv:2307.08702), under conditions that do not know the primary
 (`blind`), and the tokens after a block are normalised and pooled. In front stand the logarithm of
@@ -37,7 +40,6 @@ __all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "
 SCALARS = (
     2  # Features that are not the network's: ln(E/GeV) as the visible energy suggests, squared.
 )
-SLABS = 5  # Groups of tokens along the depth.
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,15 @@ def _mean_and_total(tokens: Tensor, _: tuple[int, int, int]) -> Tensor:
     return torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
 
 
-def _by_depth(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """The total's token and the means of tokens in so many slabs along the depth."""
+def _front(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """The total's token, the mean of all, and the means of the first few steps in depth."""
     b, _, d = tokens.shape
     layers = tokens[:, 1:].reshape(b, -1, grid[2], d).mean(dim=1)  # (B, Gz, D)
-    slabs = [part.mean(dim=1) for part in layers.tensor_split(min(SLABS, grid[2]), dim=1)]
-    return torch.cat([tokens[:, 0], *slabs], dim=1)
+    return torch.cat([_mean_and_total(tokens, grid), layers[:, :FRONT].flatten(1)], dim=1)
 
 
 POOLS: Mapping[str, Callable[[Tensor, tuple[int, int, int]], Tensor]] = MappingProxyType(
-    {"mean": _mean, "mean+total": _mean_and_total, "depth": _by_depth}
+    {"mean": _mean, "mean+total": _mean_and_total, "front": _front}
 )
 
 

@@ -17,6 +17,7 @@ E` is fitted against the true energy on the showers that choose, and taken back.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -189,6 +190,7 @@ def _ridge(a: Array, b: Array, teach: Lesson, choose: Lesson) -> tuple[Array, Ar
 
 def _logistic(a: Array, b: Array, teach: Lesson, choose: Lesson) -> tuple[Array, Array]:
     """Weights (K, F) and biases (K,) by logistic regression of rows (N, F)."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
@@ -196,7 +198,9 @@ def _logistic(a: Array, b: Array, teach: Lesson, choose: Lesson) -> tuple[Array,
     model = LogisticRegression(max_iter=300, warm_start=True)
     for stiff in STIFF:
         model.set_params(C=stiff)
-        model.fit(a, teach.y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early shrinks too
+            model.fit(a, teach.y)
         miss = log_loss(choose.y, model.predict_proba(b), labels=classes)
         if best is None or miss < best[0]:
             best = miss, model.coef_.copy(), model.intercept_.copy()

@@ -26,7 +26,7 @@ def test_features_do_not_change_with_the_truth(
         energy=showers.energy[::-1] * 2, theta=np.full(20, 1.0), phi=np.zeros(20),
         pdg=np.full(20, 22), leakage=np.zeros(20), seed=np.arange(20),
     )  # fmt: skip
-    view = View(block=2, pooling="depth", level=level)
+    view = View(block=2, pooling="front", level=level)
     assert (features(tiny_model, showers, view) == features(tiny_model, other, view)).all()
 
 

@@ -56,11 +56,10 @@ def test_pooling_keeps_what_is_everywhere_the_same() -> None:
         assert torch.allclose(pooled, token[0].repeat(2, pooled.shape[1] // 5), atol=1e-6)
 
 
-def test_pooling_by_depth_knows_where_along_the_depth() -> None:
-    tokens = torch.zeros(1, 1 + 3 * 4 * 10, 1)
-    tokens[:, 1:].reshape(1, 3, 4, 10, 1)[..., 9, :] = 1.0  # the last layer
-    slabs = POOLS["depth"](tokens, (3, 4, 10))[0]
-    assert slabs[-1] == pytest.approx(0.5) and not slabs[:-1].any()
+def test_the_front_is_kept_one_by_one_and_the_rest_is_not() -> None:
+    depth = torch.arange(10.0).expand(2, 3, 4, 10)
+    tokens = torch.cat([torch.full((2, 1, 1), 7.0), depth.reshape(2, -1, 1)], dim=1)
+    assert POOLS["front"](tokens, (3, 4, 10))[0].tolist() == [7.0, 4.5, 0.0, 1.0, 2.0, 3.0]
 
 
 def test_noise_changes_features_and_its_seed_does(
