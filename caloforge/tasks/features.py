@@ -38,9 +38,7 @@ from caloforge.tasks.blind import Blind
 __all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "seen"]
 
 FRONT = 4  # Tokens along the depth.
-SCALARS = (
-    2  # Features that are not the network's: ln(E/GeV) as the visible energy suggests, squared.
-)
+SCALARS = 2  # Features that are not the network's, see the module.
 
 
 @dataclass(frozen=True)
