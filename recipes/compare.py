@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -23,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from budget import trained
 from judged import cells, compared, generated
 
 from caloforge.evaluate.timing import time_generation
 from caloforge.learn.checkpoint import load_model
-from caloforge.learn.recipe import Recipe, load_recipe
-from caloforge.learn.train import train
+from caloforge.learn.recipe import load_recipe
 from caloforge.showers.formats import open_showers, read_showers, write_showers
 from caloforge.simulate.beam import Beam, event_seeds
 from caloforge.simulate.parametric import parametric_showers
@@ -89,7 +88,10 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     model = out
     for stage in JOBS[name]:
         model = out / stage.recipe
-        row["stages"].append(trained(stage, model, out, asked))
+        changes = [change.format(out=out) for change in stage.changes]
+        changes += [f"data={json.dumps(asked.data)}"]
+        recipe = load_recipe(HERE / f"{stage.recipe}.toml", changes)
+        row["stages"].append(trained(recipe, model, stage.share * asked.seconds))
     if JOBS[name]:
         row["parameters"] = sum(p.numel() for p in load_model(model).network.parameters())
     out.mkdir(exist_ok=True)
@@ -104,41 +106,6 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         row["detectors"][detector]["ms"] = timed(model if JOBS[name] else None, test)
     done.write_text(json.dumps(row, indent=1))
     return row
-
-
-def trained(stage: Stage, run: Path, out: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Train a stage for its share of the budget; returns steps, CPU seconds and losses."""
-    changes = [change.format(out=out) for change in stage.changes]
-    changes += [f"data={json.dumps(asked.data)}"]
-    recipe = load_recipe(HERE / f"{stage.recipe}.toml", changes)
-    noted = run.with_name(f"{run.name}-pace.json")
-    if not noted.is_file():
-        noted.parent.mkdir(parents=True, exist_ok=True)
-        noted.write_text(json.dumps(pace(recipe)))
-    steps = max(20, round(stage.share * asked.seconds / json.loads(noted.read_text())))
-    recipe = recipe.model_copy(
-        update={"steps": steps, "warmup": min(recipe.warmup, steps // 10),
-                "validate_every": max(1, steps // 4)}
-    )  # fmt: skip
-    began = time.process_time()
-    found = train(recipe, run, resume=(run / "recipe.json").is_file())
-    first = json.loads((run / "metrics.jsonl").read_text().partition("\n")[0])
-    return {
-        "recipe": stage.recipe, "steps": steps, "cpu_s": round(time.process_time() - began),
-        "first_loss": first["loss"], "loss": found.validation_loss,
-    }  # fmt: skip
-
-
-def pace(recipe: Recipe) -> float:
-    """Seconds of processor time a step, from the difference of two short runs."""
-    spent = []
-    for steps in (5, 25):
-        short = recipe.model_copy(update={"steps": steps, "validate_every": 10**6})
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.process_time()
-            train(short, Path(folder) / "run")
-            spent.append(time.process_time() - began)
-    return max(1e-3, (spent[1] - spent[0]) / 20)
 
 
 def classical(test: Path, floor: Path, made: Path, n: int) -> dict[str, Any]:
