@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "caloforge needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[geant4,export]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[geant4,export,models]' --group dev
 	@touch $@
 
 install: $(VENV)/.installed

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from caloforge.evaluate.validation import validate
 from caloforge.generate import generate_file
+from caloforge.learn.models.family import Manner
 from caloforge.showers.formats import read_showers
 
 SHOWN = (
@@ -35,9 +36,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for steps in asked.steps:
             made = Path(folder) / f"{steps}.h5"
-            done = generate_file(
-                asked.model, made, like=asked.geant4, n=asked.n, steps=steps, sampler=asked.sampler
-            )
+            manner = Manner(steps, asked.sampler)
+            done = generate_file(asked.model, made, like=asked.geant4, n=asked.n, manner=manner)
             first = first or done["seconds"]
             reference, generated = read_showers(asked.geant4), read_showers(made)
             with closing(reference), closing(generated):

@@ -22,6 +22,7 @@ from caloforge.errors import RequestError
 from caloforge.evaluate.observables import measure
 from caloforge.generate import check_range, generate_file
 from caloforge.learn.checkpoint import load_model
+from caloforge.learn.models.family import Manner
 from caloforge.showers.formats import open_showers, read_showers
 from caloforge.showers.showers import Showers
 from caloforge.simulate.beam import Primaries
@@ -43,7 +44,7 @@ def main() -> None:
     for path in asked.unseen:
         geant4 = read_showers(path)
         made = asked.out.with_name(f".{path.name}")
-        generate_file(asked.model, made, like=path, steps=asked.steps, extrapolate=True)
+        generate_file(asked.model, made, like=path, manner=Manner(asked.steps), extrapolate=True)
         generated = read_showers(made)
         made.unlink()
         here = described(path)

@@ -13,6 +13,8 @@ from torch import Tensor
 from caloforge import __version__
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
+from caloforge.learn.checkpoint import diffusion_of
+from caloforge.learn.models.denoiser import start
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.models.samplers import Known, sample
 from caloforge.learn.noise import Noise
@@ -32,7 +34,7 @@ def complete(
     `RequestError` if `layers` cuts a token, if the detector is not named in the showers or does not
     fit the model, and for a model without layer energies.
     """
-    config = generator.model.network.config
+    config = diffusion_of(generator.model, generator.name).config
     if not 0 < layers < config.shape[2] or layers % config.patch[2]:
         raise RequestError(
             f"the layers to keep must be a multiple of {config.patch[2]} below {config.shape[2]}"
@@ -59,7 +61,7 @@ def _completed(
     known, noise = _known(generator, scale(truth, given), layers), Noise(primaries.seed, device)
     process = PROCESSES[network.config.process]
     drawn = sample(
-        network, noise.start(network), given, process.steps, process.sampler,
+        network, start(network, noise), given, process.steps, process.sampler,
         fresh=noise.fresh, known=known, hits=lambda energies: scale.hits(energies, given),
     )  # fmt: skip
     voxels = scale.inverse(drawn, given)

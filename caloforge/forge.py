@@ -25,8 +25,9 @@ from caloforge.files import atomic_path, claimed_folder, locked
 from caloforge.generate import generate_file
 from caloforge.learn.adapt import LEAST, METHODS, adapt, described
 from caloforge.learn.card import model_card, trust_sentence
-from caloforge.learn.checkpoint import load_model, save_model
+from caloforge.learn.checkpoint import diffusion_of, load_model, save_model
 from caloforge.learn.condition import PARTICLES
+from caloforge.learn.models.family import Manner
 from caloforge.showers.formats import open_showers
 from caloforge.simulate.beam import PDG, Beam
 from caloforge.simulate.parts import parts_folder
@@ -118,6 +119,7 @@ def _check(order: Order, workers: int) -> None:
     require("onnx")
     descriptors(order.parsed())  # a GDML detector needs a describing stack
     model = load_model(order.model)
+    diffusion_of(model, order.model)
     if order.method not in METHODS:
         raise RequestError(f"unknown method '{order.method}'; known are {', '.join(METHODS)}")
     for name, number, least in (
@@ -184,7 +186,7 @@ def _adapt(order: Order, site: _Site) -> dict[str, Any]:
 def _generate(order: Order, site: _Site) -> dict[str, Any]:
     done = generate_file(
         site.out / "model", site.out / "generated.h5", like=site.out / "reference.h5",
-        seed=order.seed + 2, sampler="beliefs", steps=_draws(site), command=site.command,
+        seed=order.seed + 2, manner=Manner(_draws(site), "beliefs"), command=site.command,
     )  # fmt: skip
     return {"showers": done["showers"], "s_per_shower": round(1 / done["showers_per_second"], 4)}
 

@@ -26,8 +26,7 @@ from caloforge.files import claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.process import PROCESSES
-from caloforge.learn.models.samplers import SAMPLERS, sample
+from caloforge.learn.models.family import Manner, family
 from caloforge.learn.noise import Noise
 from caloforge.learn.reach import outside
 from caloforge.progress import progress
@@ -39,15 +38,6 @@ from caloforge.simulate.beam import Beam, Primaries, event_seeds
 __all__ = ["Generator", "check_detector", "check_mesh", "check_range", "generate_file"]
 
 MOST_SHOWERS = 10**7
-
-
-@dataclass(frozen=True)
-class _Manner:
-    """How showers are drawn: steps of a sampler, and guidance."""
-
-    steps: int
-    sampler: str
-    guidance: float
 
 
 @dataclass(frozen=True)
@@ -82,17 +72,17 @@ class Generator:
         *,
         pdg: ArrayLike = 11,
         seed: int = 0,
-        steps: int | None = None,
         batch: int = 64,
         extrapolate: bool = False,
-        guidance: float = 1.0,
+        **manner: Any,
     ) -> Showers:
         """Generate n showers.
 
         energy in MeV, theta and phi in rad, pdg: one value for all or (n,) each. The same seed
-        gives the same showers, whatever `batch`. `leakage` is not modelled and is 0.
-        Raises `RequestError` outside the valid range, unless `extrapolate`, and for `guidance`
-        other than 1 with a model that was always told its conditions.
+        gives the same showers, whatever `batch`. `manner`: fields of
+        `caloforge.learn.models.family.Manner`, such as ``steps=2``. `leakage` is not modelled and
+        is 0. Raises `RequestError` outside the valid range, unless `extrapolate`, and for a manner
+        in which the model cannot be drawn.
         """
         primaries = Primaries(
             energy=np.broadcast_to(np.asarray(energy, np.float32), (n,)),
@@ -102,50 +92,38 @@ class Generator:
             seed=event_seeds(seed, 0, n),
         )
         which = detector if isinstance(detector, Detector) else load_detector(detector)
-        parts = self.stream(
-            which, primaries, steps=steps, batch=batch, extrapolate=extrapolate, guidance=guidance
-        )
+        asked = Manner(**manner)
+        parts = self.stream(which, primaries, asked, batch=batch, extrapolate=extrapolate)
         return concatenate(list(parts))
 
     def stream(
         self,
         detector: Detector,
         primaries: Primaries,
+        manner: Manner | None = None,
         *,
-        steps: int | None = None,
-        sampler: str | None = None,
         batch: int = 64,
         extrapolate: bool = False,
-        guidance: float = 1.0,
     ) -> Iterator[Showers]:
         """Check the request at once, then yield the showers of `primaries` batch by batch.
 
-        Without `steps` and `sampler` those that suit the model are taken. Raises `RequestError`
-        like `generate`, and for a mesh that the model does not know.
+        Raises `RequestError` like `generate`, and for a mesh that the model does not know.
         """
-        config = self.model.network.config
-        process = PROCESSES[config.process]
-        own = config.calls or process.steps
-        manner = _Manner(own if steps is None else steps, sampler or process.sampler, guidance)
+        kind = family(self.model.family)
+        if kind.draw is None:
+            raise RequestError(f"'{self.name}' does not generate: {kind.why}")
+        settled = kind.settle(self.model, manner or Manner(), self.name)
         self.check(detector, primaries, extrapolate)
-        if manner.steps < 1 or batch < 1:
-            raise RequestError("the numbers of steps and of showers a batch must be at least 1")
-        if manner.sampler not in SAMPLERS:
-            raise RequestError(
-                f"unknown sampler '{manner.sampler}'; known are {', '.join(SAMPLERS)}"
-            )
-        if guidance != 1 and not self.model.notes.get("recipe", {}).get("untold"):
-            raise RequestError(
-                f"'{self.name}' was always told its conditions and cannot be guided; leave "
-                "guidance at 1, or train with untold = 0.1"
-            )
+        if batch < 1:
+            raise RequestError("the number of showers a batch must be at least 1")
         keep_freed_memory()
+        said = {name: value for name, value in asdict(settled).items() if value is not None}
         provenance = {
             "caloforge": __version__, "engine": "model", "model": self.name,
-            "extrapolate": extrapolate, **asdict(manner),
+            "extrapolate": extrapolate, **said,
         }  # fmt: skip
         return (
-            self._draw(detector, primaries[start : start + batch], manner, provenance)
+            self._draw(detector, primaries[start : start + batch], settled, provenance)
             for start in range(0, len(primaries), batch)
         )
 
@@ -165,19 +143,15 @@ class Generator:
 
     @torch.inference_mode()
     def _draw(
-        self, detector: Detector, primaries: Primaries, manner: _Manner,
+        self, detector: Detector, primaries: Primaries, manner: Manner,
         provenance: dict[str, object],
     ) -> Showers:  # fmt: skip
-        network, given = self.model.network, self.told(detector, primaries)
+        given, drawn = self.told(detector, primaries), family(self.model.family).draw
+        assert drawn is not None
         noise = Noise(primaries.seed, given.energy.device)
-        drawn = sample(
-            network, noise.start(network), given, manner.steps, manner.sampler,
-            fresh=noise.fresh, guidance=manner.guidance,
-            hits=lambda energies: self.model.scale.hits(energies, given),
-        )  # fmt: skip
-        voxels = self.model.scale.inverse(drawn, given, network.config.plain).cpu().numpy()
+        made = drawn(self.model.network, self.model.scale, given, noise, manner)
         return Showers.from_dense(
-            voxels, mesh=detector.mesh, energy=primaries.energy, theta=primaries.theta,
+            made.cpu().numpy(), mesh=detector.mesh, energy=primaries.energy, theta=primaries.theta,
             phi=primaries.phi, pdg=primaries.pdg, seed=primaries.seed, detector=detector,
             provenance=provenance,
         )  # fmt: skip
@@ -243,13 +217,11 @@ def generate_file(
     beam: Beam | None = None,
     like: Path | None = None,
     seed: int = 0,
-    steps: int | None = None,
-    sampler: str | None = None,
+    manner: Manner | None = None,
     batch: int = 64,
     extrapolate: bool = False,
     dialect: str = "native",
     device: str = "auto",
-    guidance: float = 1.0,
     command: str = "",
 ) -> dict[str, Any]:
     """Generate showers into a file, streamed; returns showers, seconds and showers per second.
@@ -263,10 +235,7 @@ def generate_file(
     with claimed_folder(out.absolute().parent):
         generator = Generator.load(model, device)
         which, primaries = _request(detector, n, beam, like, seed)
-        drawn = generator.stream(
-            which, primaries, steps=steps, sampler=sampler, batch=batch, extrapolate=extrapolate,
-            guidance=guidance,
-        )  # fmt: skip
+        drawn = generator.stream(which, primaries, manner, batch=batch, extrapolate=extrapolate)
         began = time.perf_counter()
         _write(drawn, which, len(primaries), out, {"seed": seed, "command": command}, dialect)
     seconds = time.perf_counter() - began

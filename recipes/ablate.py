@@ -23,6 +23,7 @@ from caloforge.evaluate.observables import measure
 from caloforge.evaluate.validation import validate
 from caloforge.generate import generate_file
 from caloforge.learn.models import diffusion
+from caloforge.learn.models.family import Manner
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.train import train
 from caloforge.showers.formats import read_showers
@@ -109,7 +110,7 @@ def unseen(model: Path, files: list[Path]) -> dict[str, float]:
     errors = []
     for path in files:
         made = model / f"unseen-{path.name}"
-        generate_file(model, made, like=path, steps=8, sampler="heun", extrapolate=True)
+        generate_file(model, made, like=path, manner=Manner(8, "heun"), extrapolate=True)
         with closing(read_showers(path)) as ref, closing(read_showers(made)) as generated:
             ours, theirs = (_moments(s) for s in (generated, ref))
         errors.append(np.abs(ours / theirs - 1))

@@ -20,6 +20,7 @@ from caloforge.evaluate.validation import validate
 from caloforge.generate import generate_file
 from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import load_model, save_model
+from caloforge.learn.models.family import Manner
 from caloforge.showers.formats import open_showers
 
 WEIGHTS = Path(__file__).parents[1] / "caloforge" / "weights"
@@ -30,7 +31,7 @@ def judge(
 ) -> tuple[dict[str, Any], float]:
     """Validate a model against Geant4 showers (and a floor); returns the record, ms per shower."""
     made = out / f"{name}.h5"
-    summary = generate_file(model, made, like=geant4[0], seed=99, steps=steps)
+    summary = generate_file(model, made, like=geant4[0], seed=99, manner=Manner(steps))
     with ExitStack() as stack:
         reference, generated, *floor = (
             stack.enter_context(closing(open_showers(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator, generate_file
 from caloforge.learn.checkpoint import Model, load_model, save_model
+from caloforge.learn.models.family import Manner
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.train import train
 from caloforge.showers.formats import read_showers
 from caloforge.showers.showers import Showers
 from caloforge.simulate.beam import Beam, Primaries
+
+ONE = Manner(steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def test_the_same_primaries_as_the_simulation(
 ) -> None:
     beam = Beam(energy=(5e3, 5e4), theta=(1.2, 1.9))
     generate_file(
-        folder, tmp_path / "a.h5", detector=str(small_file), n=9, beam=beam, seed=3, steps=1
+        folder, tmp_path / "a.h5", detector=str(small_file), n=9, beam=beam, seed=3, manner=ONE
     )
     expected = beam.primaries(3, 0, 9)
     found = read_showers(tmp_path / "a.h5")
@@ -73,7 +77,7 @@ def test_files_in_every_dialect(
 ) -> None:
     out = tmp_path / "a.h5"
     beam = Beam(energy=(2e4, 2e4), theta=(1.5, 1.5))
-    common = {"detector": str(small_file), "n": 4, "beam": beam, "steps": 1}
+    common = {"detector": str(small_file), "n": 4, "beam": beam, "manner": ONE}
     generate_file(folder, out, dialect=dialect, **common)  # type: ignore[arg-type]
     generate_file(folder, tmp_path / "b.h5", **common)  # type: ignore[arg-type]
     assert np.allclose(
@@ -84,14 +88,14 @@ def test_files_in_every_dialect(
 def test_like_takes_the_primaries_of_a_file(
     folder: Path, tmp_path: Path, toy_files: list[Path]
 ) -> None:
-    generate_file(folder, tmp_path / "a.h5", like=toy_files[0], n=310, steps=1, extrapolate=True)
+    generate_file(folder, tmp_path / "a.h5", like=toy_files[0], n=310, manner=ONE, extrapolate=True)
     like, made = read_showers(toy_files[0]), read_showers(tmp_path / "a.h5")
     assert np.array_equal(made.energy, np.concatenate([like.energy, like.energy[:10]]))
     assert made.detector == like.detector
     assert len(np.unique(made.seed)) == 310
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "energy": (dict(beam=Beam(energy=(1e3, 1e6))), "outside the trained range.*--extrapolate"),
     "theta": (dict(beam=Beam(energy=(2e4, 2e4), theta=(0.3, 1.5))), "theta.*outside the trained"),
     "particle": (dict(beam=Beam("mu-", (2e4, 2e4), (1.5, 1.5))), "PDG code 13"),
@@ -99,7 +103,7 @@ REFUSED = {
     "detector": (dict(detector="nowhere"), "unknown detector"),
     "none": (dict(detector=None), "name a detector"),
     "number": (dict(n=0), "at least 1"),
-    "steps": (dict(steps=0), "at least 1"),
+    "steps": (dict(manner=Manner(0)), "at least 1"),
     "dialect": (dict(dialect="root"), "unknown dialect"),
     "device": (dict(device="cuda:77"), "device 'cuda:77' cannot be used"),
 }
@@ -123,7 +127,7 @@ def test_extrapolation_is_possible_when_asked_for(
     assert isinstance(primaries, Primaries)
     with pytest.raises(RequestError, match="outside"):
         generator.stream(small_detector, primaries)
-    made = list(generator.stream(small_detector, primaries, steps=1, extrapolate=True))
+    made = list(generator.stream(small_detector, primaries, ONE, extrapolate=True))
     assert made[0].provenance["extrapolate"] is True
 
 

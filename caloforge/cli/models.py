@@ -75,8 +75,14 @@ def generate(
         Path | None, typer.Option(help="Take the primaries from this file, in its order.")
     ] = None,
     guidance: Annotated[
-        float, typer.Option(help="Exaggerate the conditions; 1 is the law that was learned.")
-    ] = 1.0,
+        float | None, typer.Option(help="Exaggerate the conditions; 1 is the law that was learned.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of an autoregressive model: below 1, likelier tokens.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Of an autoregressive model: only its k likeliest tokens.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Showers per batch.")] = 64,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow what the model was not trained on.")
@@ -90,12 +96,13 @@ def generate(
     Example: caloforge generate base showers.h5 --detector par04-siw -n 1000 --energy 1:100
     """
     from caloforge.generate import generate_file
+    from caloforge.learn.models.family import Manner
     from caloforge.simulate.beam import beam_of
 
     beam = beam_of(particle, energy, theta, phi)
     summary = generate_file(
-        model, out, detector=detector, n=n, beam=beam, seed=seed, steps=steps, sampler=sampler,
-        like=like, batch=batch, extrapolate=extrapolate, dialect=dialect, device=device,
-        guidance=guidance, command=command_line(),
+        model, out, detector=detector, n=n, beam=beam, seed=seed,
+        manner=Manner(steps, sampler, guidance, temperature, top_k), like=like, batch=batch,
+        extrapolate=extrapolate, dialect=dialect, device=device, command=command_line(),
     )  # fmt: skip
     answer(summary, as_json, "\n".join(f"{key}: {value}" for key, value in summary.items()))

@@ -35,7 +35,7 @@ from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError, WorkError
 from caloforge.files import atomic_path
 from caloforge.generate import check_detector
-from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.checkpoint import Model, diffusion_of, load_model
 from caloforge.learn.models.process import PROCESSES
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def export(
     if not out.absolute().parent.is_dir():
         raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
     opened = load_model(model)
+    diffusion_of(opened, str(model))
     which = detector if isinstance(detector, Detector) else load_detector(detector)
     if not extrapolate:
         check_detector(opened.valid, which)

@@ -54,8 +54,9 @@ class Trained:
     def __init__(self, model: str | Path, steps: int | None = None) -> None:
         from caloforge.generate import Generator
         from caloforge.learn.checkpoint import model_folder
+        from caloforge.learn.models.family import Manner
 
-        self.generator, self.steps = Generator.load(model, "cpu"), steps
+        self.generator, self.manner = Generator.load(model, "cpu"), Manner(steps)
         files = [model_folder(model) / name for name in ("model.safetensors", "config.json")]
         self.info: dict[str, Any] = {"model": str(model), "model_sha256": digest(*files),
                                      "steps": steps}  # fmt: skip
@@ -67,9 +68,8 @@ class Trained:
         The latter not with `extrapolate`.
         """
         detector.described_stack()
-        self.generator.stream(
-            detector, _within(self.valid), steps=self.steps, extrapolate=extrapolate
-        )
+        primaries = _within(self.valid)
+        self.generator.stream(detector, primaries, self.manner, extrapolate=extrapolate)
 
     def make(self, detector: Detector, primaries: Primaries) -> Showers:
         """Draw the showers of N particles in one batch."""
@@ -79,7 +79,7 @@ class Trained:
         torch.set_num_threads(1)  # an event loop has one, and sums depend on their number
         try:
             (showers,) = self.generator.stream(
-                detector, primaries, steps=self.steps, batch=len(primaries), extrapolate=True
+                detector, primaries, self.manner, batch=len(primaries), extrapolate=True
             )
         finally:
             torch.set_num_threads(threads)

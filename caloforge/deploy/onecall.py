@@ -66,7 +66,8 @@ class OneCall(nn.Module):
             self.network, blank, given, self.steps, "beliefs", fresh=_dealt(noise),
             hits=lambda energies: self.scale.hits(energies, given),
         )  # fmt: skip
-        return self.scale.inverse(drawn, given)
+        voxels: Tensor = self.scale.inverse(drawn, given)
+        return voxels
 
     def told(self, conditions: Tensor) -> Conditions:
         """What the network is told of primaries (B, 4); the pitch is one for all (1, 2)."""

@@ -125,8 +125,10 @@ def _call(
     """Seconds of one call."""
     import torch
 
+    from caloforge.learn.models.family import Manner
+
     primaries = beam.primaries(seed, n * batch, batch)
-    drawn = generator.stream(detector, primaries, steps=steps, batch=batch)
+    drawn = generator.stream(detector, primaries, Manner(steps), batch=batch)
     began = time.perf_counter()
     for _ in drawn:
         pass

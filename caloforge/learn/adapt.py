@@ -36,7 +36,7 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.files import atomic_path, claimed_folder
 from caloforge.learn.calibration import calibrate
-from caloforge.learn.checkpoint import Model, ValidRange, load_model
+from caloforge.learn.checkpoint import Model, ValidRange, diffusion_of, load_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.loop import mean_loss, run_loop
 from caloforge.learn.lowrank import merged, with_adapters
@@ -129,6 +129,7 @@ def adapt(
     """
     keep_freed_memory()
     base = load_model(model)
+    diffusion_of(base, str(model))
     recipe = schedule(str(model), base, data, method, seed)
     asked = dict(steps=steps, learning_rate=learning_rate, rank=rank)
     recipe = _changed(recipe, {k: v for k, v in asked.items() if v is not None})

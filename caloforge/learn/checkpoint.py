@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,10 +23,20 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.files import atomic_path
 from caloforge.learn.condition import FEATURE_NAMES
-from caloforge.learn.models.diffusion import DiffusionConfig, DiffusionTransformer
-from caloforge.learn.preprocess import ShowerScale
+from caloforge.learn.models.family import FAMILIES, family
 
-__all__ = ["Model", "ValidRange", "load_model", "model_folder", "save_model", "shipped_models"]
+if TYPE_CHECKING:
+    from caloforge.learn.models.diffusion import DiffusionTransformer
+
+__all__ = [
+    "Model",
+    "ValidRange",
+    "diffusion_of",
+    "load_model",
+    "model_folder",
+    "save_model",
+    "shipped_models",
+]
 
 CHECKPOINT_VERSION = 2
 
@@ -59,12 +69,25 @@ class ValidRange:
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its preprocessing, its valid range, and notes on how it was trained."""
+    """A network with its preprocessing, its valid range, and notes on how it was trained.
 
-    network: DiffusionTransformer
-    scale: ShowerScale
+    The classes of both follow from the family: see `caloforge.learn.models.family`.
+    """
+
+    network: Any
+    scale: Any
     valid: ValidRange
     notes: dict[str, Any] = field(default_factory=dict)
+    family: str = "diffusion"
+
+
+def diffusion_of(model: Model, name: str) -> DiffusionTransformer:
+    """Return the network of a diffusion model; raises `RequestError` for a model of another kind,
+    opened as `name`.
+    """
+    if model.family != "diffusion":
+        raise RequestError(f"'{name}' is of kind '{model.family}'; this needs a diffusion model")
+    return cast("DiffusionTransformer", model.network)
 
 
 def shipped_models() -> list[str]:
@@ -81,10 +104,13 @@ def save_model(model: Model, folder: Path, *, half: bool = False, card: str = ""
     tensors = _tensors(model)
     if half:
         # Scales and offsets carry the absolute energy: they stay in full precision.
-        tensors = {k: v.half() if k.startswith("network.") else v for k, v in tensors.items()}
+        tensors = {
+            k: v.half() if k.startswith("network.") and v.is_floating_point() else v
+            for k, v in tensors.items()
+        }
     config = {
         "checkpoint_version": CHECKPOINT_VERSION,
-        "model": "diffusion",
+        "model": model.family,
         "network": model.network.config.to_dict(),
         "features": list(FEATURE_NAMES),
         "valid": asdict(model.valid),
@@ -116,15 +142,20 @@ def load_model(name_or_folder: str | Path) -> Model:
         raise RequestError(f"'{folder}' was written by another version of caloforge; train it anew")
     if config["features"] != list(FEATURE_NAMES):
         raise RequestError(f"'{folder}' was trained on other condition features; train it anew")
-    network = DiffusionTransformer(DiffusionConfig.from_dict(config["network"]))
-    scale = ShowerScale(network.sketch, network.config.counted)
+    if config["model"] not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise RequestError(f"'{folder}' is of unknown kind '{config['model']}'; known are {known}")
+    kind = family(config["model"])
+    planned = kind.config(config["network"])
+    network, scale = kind.network(planned), kind.scale(planned)
     try:
         network.load_state_dict(_part(tensors, "network."))
         scale.load_state_dict(_part(tensors, "scale."))
     except RuntimeError:
         raise RequestError(f"the weights in '{folder}' do not fit its config.json") from None
     scale.requires_grad_(False)
-    return Model(network.eval(), scale, ValidRange.from_dict(config["valid"]), config["notes"])
+    valid = ValidRange.from_dict(config["valid"])
+    return Model(network.eval(), scale, valid, config["notes"], config["model"])
 
 
 def descriptor_range(table: Tensor) -> tuple[tuple[float, float], ...]:
@@ -144,7 +175,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v.to(torch.float32)
+    return {k.removeprefix(prefix): v.to(torch.float32) if v.is_floating_point() else v
             for k, v in tensors.items() if k.startswith(prefix)}  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from caloforge.errors import WorkError
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions, conditions
-from caloforge.learn.models.process import denoising_loss
+from caloforge.learn.models.family import Aim, family
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.run import Best, Run, save
@@ -125,7 +125,7 @@ def _utilisation(run: Run, rate: float) -> float:
     given = conditions_of(run.stream, sample).to(run.fabric.device)
     clean = run.model.scale(torch.from_numpy(sample.voxels).to(run.fabric.device), given)
     dtype = torch.bfloat16 if "bf16" in str(precision_of(run.recipe)) else torch.float32
-    needed = flop_per_shower(run.model.network, clean, given)
+    needed = flop_per_shower(run.model, clean, given)
     return round(rate * needed / peak_flops(run.fabric.device, dtype), 4)
 
 
@@ -153,8 +153,9 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
     given = given.to(device)
     draw = noise_at(recipe.seed, run.step)
     clean = run.model.scale(voxels.to(device), given, draw)
-    energies, filled = denoising_loss(run.network, clean, given, draw, recipe.masked, recipe.untold)
-    loss = energies + filled
+    aim = Aim(recipe.masked, recipe.untold, run.step / recipe.steps)
+    parts = family(run.model.family).losses(run.network, clean, given, draw, aim)
+    loss = torch.stack(list(parts.values())).sum()
     run.loss = float(loss.detach())
     if not np.isfinite(run.loss):
         raise _Diverged
@@ -168,12 +169,7 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
     run.optimiser.zero_grad()
     run.step += 1
     _average(run)
-    losses = {
-        "loss": run.loss,
-        "energies": float(energies.detach()),
-        "voxels": float(filled.detach()),
-    }
-    _record(run, losses)
+    _record(run, {"loss": run.loss} | {name: float(part.detach()) for name, part in parts.items()})
 
 
 def noise_at(seed: int, step: int) -> torch.Generator:
@@ -199,6 +195,9 @@ def _average(run: Run) -> None:
     elif run.step % recipe.inner == 0:
         torch._foreach_lerp_(averaged, trained, recipe.outer)
         torch._foreach_copy_(trained, averaged)
+    # What a network counts beside its gradients, such as a codebook, is taken as it stands.
+    for mine, theirs in zip(run.model.network.buffers(), run.network.module.buffers(), strict=True):
+        mine.copy_(theirs)
 
 
 def _record(run: Run, losses: dict[str, float]) -> None:
@@ -240,10 +239,9 @@ def mean_loss(model: Model, stream: ShowerStream, seed: int = 0) -> float:
         for k in range(rounds):  # the first of a batch train one stage, the rest the other
             turn = torch.arange(len(sample), device=device).roll(k * len(sample) // rounds)
             turned = Scaled(*(part[turn] for part in clean))
-            losses = denoising_loss(
-                model.network, turned, Conditions(*(part[turn] for part in given)), draw
-            )
+            told = Conditions(*(part[turn] for part in given))
+            losses = family(model.family).losses(model.network, turned, told, draw, Aim())
             # A block too small to be shared out has no loss of one stage: the mean of nothing.
-            total += float(torch.stack(losses).nan_to_num().sum()) * len(sample)
+            total += float(torch.stack(list(losses.values())).nan_to_num().sum()) * len(sample)
             count += len(sample)
     return total / count

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloforge.errors import RequestError
+from caloforge.learn.settings import TABLES, MaskedViTSettings, VoxelSettings
 
 __all__ = ["DIAL", "Recipe", "load_recipe", "recipe_of"]
 
@@ -35,9 +36,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Recipe(BaseModel):
     """What to train, on what, and how long.
 
-    data: paths or glob patterns of shower files, relative to the working directory; size: one of
-    the sizes of the model; process, calls, head, plain, geometry, positions: see
-    `DiffusionConfig`;
+    model: the kind, see `caloforge.learn.models.family`; voxels, vit: tables of single kinds, see
+    `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to the
+    working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
+    positions: see `DiffusionConfig`;
     start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
     of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
     of the showers of which some tokens are seen clean and the others have to be found (masked
@@ -56,7 +58,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["diffusion"] = "diffusion"
+    model: Literal["diffusion", "vit", "vae", "broadcast", "graph", "vqvae", "prior"] = "diffusion"
     size: Literal["micro", "student", "tiny", "small", "base", "large", "slides"] = "tiny"
     data: list[str] = Field(min_length=1)
     start: str | None = None
@@ -81,6 +83,8 @@ class Recipe(BaseModel):
     outer: float = Field(default=0.5, gt=0, le=1)
     clip: Positive = 1.0
     scale_steps: int = Field(default=2000, ge=1)
+    voxels: VoxelSettings | None = None
+    vit: MaskedViTSettings | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)
@@ -94,6 +98,15 @@ class Recipe(BaseModel):
         if not isinstance(values, dict):
             return values
         return dict(DIAL.get(str(values.get("size", "tiny")), {})) | values
+
+    @model_validator(mode="after")
+    def _tables(self) -> Recipe:
+        """Refuse tables of other kinds of models, which would be left unread."""
+        for name in TABLES:
+            read = name == self.model or (name == "voxels" and self.model != "diffusion")
+            if getattr(self, name) is not None and not read:
+                raise ValueError(f"table [{name}] is not read by model = '{self.model}'")
+        return self
 
     def files(self) -> list[Path]:
         """Return the data files; raises `RequestError` for a pattern that matches none."""
@@ -126,14 +139,19 @@ def recipe_of(values: Mapping[str, Any], changes: Sequence[str], source: str) ->
 
     Raises `RequestError` for an unknown key or a value out of range.
     """
-    values = dict(values) | dict(_change(text) for text in changes)
+    values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    for key, value in (_change(text) for text in changes):
+        table, _, inner = key.rpartition(".")
+        (values.setdefault(table, {}) if table in TABLES else values)[inner or key] = value
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(Recipe.model_fields)
+            nested = len(first["loc"]) > 1
+            asked = TABLES[str(first["loc"][0])] if nested else Recipe
+            known = ", ".join(asked.model_fields)
             raise RequestError(f"recipe '{source}': unknown key '{key}'; known: {known}") from None
         raise RequestError(f"recipe '{source}': '{key}': {first['msg'].lower()}") from None
 

@@ -13,20 +13,21 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.diffusion import DiffusionTransformer
-from caloforge.learn.models.process import denoising_loss
+from caloforge.learn.models.family import Aim, family
 from caloforge.learn.preprocess import Scaled
 
 __all__ = ["flop_per_shower", "peak_flops"]
 
 
-def flop_per_shower(network: DiffusionTransformer, clean: Scaled, given: Conditions) -> float:
+def flop_per_shower(model: Model, clean: Scaled, given: Conditions) -> float:
     """Floating point operations of one shower, forward and backward, from a batch (B, ...)."""
-    network = copy.deepcopy(network).requires_grad_(True)
+    network = copy.deepcopy(model.network).requires_grad_(True)
     with FlopCounterMode(display=False) as counter:
         draw = torch.Generator().manual_seed(0)
-        torch.stack(denoising_loss(network, clean, given, draw)).sum().backward()  # type: ignore[no-untyped-call]
+        losses = family(model.family).losses(network, clean, given, draw, Aim())
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops()) / len(clean.energies)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,8 @@ from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load
 from caloforge.learn.condition import Conditions
 from caloforge.learn.loop import Summary, conditions_of, noise_at, precision_of, run_loop
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.diffusion import DiffusionConfig, DiffusionTransformer, config_of
+from caloforge.learn.models.family import family
 from caloforge.learn.muon import Muon
-from caloforge.learn.preprocess import ShowerScale
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.run import STATE, Run, check_folder, working
 from caloforge.showers.dataset import Sample, ShowerStream
@@ -54,7 +53,8 @@ def train(
 
 def _begin(recipe: Recipe, out: Path, stream: ShowerStream, validation: ShowerStream) -> Run:
     torch.manual_seed(recipe.seed)
-    network = DiffusionTransformer(_config(recipe, stream))
+    kind, names = family(recipe.model), {detector.name for detector in stream.detectors}
+    network: Any = kind.network(kind.plan(recipe, stream.detectors[0].mesh.shape, len(names)))
     # The state is written last: without it, what else is there is of a run killed before its
     # first checkpoint was whole, and the run begins anew. `restore` brings the network back.
     if (out / STATE).is_file():
@@ -69,39 +69,29 @@ def new_run(
     recipe: Recipe,
     out: Path,
     streams: tuple[ShowerStream, ShowerStream],
-    network: DiffusionTransformer,
-    scale: ShowerScale,
+    network: Any,
+    scale: Any,
     valid: ValidRange,
 ) -> Run:
     """Return a run before its first step; `streams`: of the training and the validation split."""
     fabric = Fabric(accelerator="auto", devices=1, precision=precision_of(recipe))
     averaged = copy.deepcopy(network).requires_grad_(False).to(fabric.device)
     notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
-    model = Model(averaged, scale.to(fabric.device), valid, notes)
+    model = Model(averaged, scale.to(fabric.device), valid, notes, recipe.model)
     optimiser = Muon(network, recipe.learning_rate, recipe.weight_decay)
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
     return Run(recipe, out, *streams, fabric, wrapped, wrapped_optimiser, model)
 
 
-def _config(recipe: Recipe, stream: ShowerStream) -> DiffusionConfig:
-    names = {detector.name for detector in stream.detectors}
-    return config_of(
-        recipe.size, stream.detectors[0].mesh.shape, process=recipe.process, head=recipe.head,
-        plain=recipe.plain, positions=recipe.positions, calls=recipe.calls,
-        detectors=len(names) if recipe.geometry == "onehot" else 0,
-    )  # fmt: skip
-
-
-def _fit(
-    recipe: Recipe, stream: ShowerStream, network: DiffusionTransformer
-) -> tuple[ShowerScale, ValidRange]:
+def _fit(recipe: Recipe, stream: ShowerStream, network: Any) -> tuple[Any, ValidRange]:
     """Fit the preprocessing and the features' scale on (a part of) the training split."""
+    kind = family(recipe.model)
     parts, voxels, joined = to_fit(stream, recipe.seed)
-    scale = ShowerScale(network.sketch, network.config.counted)
+    scale: Any = kind.scale(network.config)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
-    network.fit(joined.features, scale(voxels, joined, noise_at(recipe.seed, 0)))
-    if recipe.start:
-        _start_from(load_model(recipe.start), network, scale)
+    with torch.no_grad():
+        network.fit(joined.features, scale(voxels, joined, noise_at(recipe.seed, 0)))
+    kind.begin(recipe, network, scale)
     return scale, valid_range(stream, parts)
 
 
@@ -116,31 +106,6 @@ def to_fit(stream: ShowerStream, seed: int) -> tuple[list[Sample], Tensor, Condi
     given = [conditions_of(stream, part) for part in parts]
     joined = Conditions(*(torch.cat(tensors) for tensors in zip(*given, strict=True)))
     return parts, torch.cat([torch.from_numpy(part.voxels) for part in parts]), joined
-
-
-@torch.no_grad()
-def _start_from(other: Model, network: DiffusionTransformer, scale: ShowerScale) -> None:
-    """Take over the weights of another model, and its units of voxels and features.
-
-    What only one of two processes has (its beliefs) begins anew. The whitening of the energies
-    stays the one that was fitted to the new showers. Raises `RequestError` for another shape.
-    """
-    before, now = other.network.config, network.config
-    free = {"calls": now.calls}
-    if before.process != now.process:
-        free |= {"process": now.process, "mixture": now.mixture}
-    if replace(before, **free) != now:
-        raise RequestError(f"'start' is a model of another kind ({before}); keep to its kind")
-    state = network.state_dict()
-    fitted = ("whiten", "colour") if before.process != now.process else ()
-    taken = {
-        name: value
-        for name, value in other.network.state_dict().items()
-        if name not in fitted and name in state and value.shape == state[name].shape
-    }
-    network.load_state_dict(state | taken)
-    scale.voxel_mean.copy_(other.scale.voxel_mean)
-    scale.voxel_spread.copy_(other.scale.voxel_spread)
 
 
 def valid_range(stream: ShowerStream, parts: list[Sample]) -> ValidRange:

@@ -11,13 +11,14 @@ from caloforge.deploy.maker import Trained, open_maker
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
+from caloforge.learn.models.family import Manner
 from caloforge.simulate.beam import Beam
 
 
 def test_showers_are_those_of_generate(model: Path, small_detector: Detector) -> None:
     asked = Beam("e-,gamma", (2e3, 5e4), (1.0, 2.0)).primaries(3, 0, 4)
     made = Trained(model, steps=2).make(small_detector, asked)
-    (same,) = Generator.load(model).stream(small_detector, asked, steps=2)
+    (same,) = Generator.load(model).stream(small_detector, asked, Manner(2))
     assert np.array_equal(made.dense(), same.dense())
 
 

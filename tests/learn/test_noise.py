@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from caloforge.learn.models.denoiser import start
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.noise import Noise
 
@@ -13,7 +14,7 @@ def test_a_showers_noise_is_its_own() -> None:
     network = DiffusionTransformer(config_of("micro", (3, 4, 10)))
     seeds = np.array([5, 2**63 + 1, 7], np.uint64)
     together, alone = (Noise(s, torch.device("cpu")) for s in (seeds, seeds[1:2]))
-    one, two = together.start(network), alone.start(network)
+    one, two = start(network, together), start(network, alone)
     assert torch.equal(one.voxels[1:2], two.voxels) and torch.equal(one.energies[1:2], two.energies)
     more, fresh = together.fresh(one.voxels), alone.fresh(two.voxels)
     assert torch.equal(more[1:2], fresh)

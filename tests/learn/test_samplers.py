@@ -8,6 +8,7 @@ import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import conditions
+from caloforge.learn.models.denoiser import start
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.models.samplers import Known, expecting, sample
 from caloforge.learn.noise import Noise
@@ -55,7 +56,7 @@ def drawn(small_detector: Detector, sampler: str = "heun", **more: object) -> Sc
     with torch.no_grad():
         return sample(
             net,
-            noise.start(net),
+            start(net, noise),
             given,
             3,
             sampler,

@@ -22,12 +22,12 @@ def test_operations_are_those_of_the_layers(
         [small_detector], np.zeros(16, np.int64), showers.energy, showers.theta, showers.pdg
     )
     clean = tiny_model.scale(torch.from_numpy(showers.dense()), given)
-    needed = flop_per_shower(tiny_model.network, clean, given)
+    needed = flop_per_shower(tiny_model, clean, given)
     tokens, weights = 3, sum(p.numel() for b in tiny_model.network.blocks for p in b.parameters())
     blocks = 2 * 3 * tokens * weights  # a multiplication and an addition, forward and twice back
     assert 0.7 * blocks < needed < 10 * blocks  # the convolutions over the voxels come on top
     half = flop_per_shower(
-        tiny_model.network,
+        tiny_model,
         type(clean)(*(t[:8] for t in clean)),
         type(given)(*(t[:8] for t in given)),
     )

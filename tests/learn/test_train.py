@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from caloforge.errors import RequestError, WorkError
-from caloforge.learn import loop
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.loop import learning_rate
+from caloforge.learn.models import denoiser
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
 from caloforge.learn.recipe import DIAL, Recipe, load_recipe
 from caloforge.learn.run import STATE
@@ -114,8 +114,8 @@ def test_a_diverged_run_keeps_its_last_checkpoint(
     out = tmp_path / "run"
     train(recipe, out)
     before = load_model(out).network.state_dict()
-    sound, bad = loop.denoising_loss, float("nan")
-    monkeypatch.setattr(loop, "denoising_loss", lambda *a: tuple(x * bad for x in sound(*a)))
+    sound, bad = denoiser.denoising_loss, float("nan")
+    monkeypatch.setattr(denoiser, "denoising_loss", lambda *a: tuple(x * bad for x in sound(*a)))
     more = recipe.model_copy(update={"steps": 20})
     with pytest.raises(WorkError, match="diverged after step 12.*lower learning_rate and --resume"):
         train(more, out, resume=True)

@@ -1,0 +1,108 @@
+"""What training, checkpoints and generation have to know of a kind of model.
+
+Each kind is one module, read from top to bottom, that ends in its `FAMILY`. Modules are imported
+when a model of their kind is met: some of them need a library that others do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import RequestError
+from caloforge.learn.condition import Conditions
+from caloforge.learn.noise import Noise
+from caloforge.learn.preprocess import Scaled
+from caloforge.learn.recipe import Recipe
+
+__all__ = ["FAMILIES", "Aim", "Family", "Manner", "family", "only"]
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "diffusion": "caloforge.learn.models.denoiser",
+        "vit": "caloforge.learn.models.masked",
+        "vae": "caloforge.learn.models.vae",
+        "broadcast": "caloforge.learn.models.broadcast",
+        "graph": "caloforge.learn.models.graph",
+        "vqvae": "caloforge.learn.models.vqvae",
+        "prior": "caloforge.learn.models.prior",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What of a training run shapes its loss beside the network; the default is validation.
+
+    masked, untold: see `Recipe`; done: share of the run that is done, 0 to 1 (for warm-up).
+    """
+
+    masked: float = 0.0
+    untold: float = 0.0
+    done: float = 1.0
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How showers are drawn; None is what suits the model.
+
+    steps, sampler: of a diffusion model; guidance: exaggeration of the conditions; temperature,
+    top_k: of tokens that are drawn one after the other.
+    """
+
+    steps: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a kind of model is planned, built, taught and drawn from.
+
+    plan: configuration from a recipe, a mesh and a number of detectors; config: the same from plain
+    values; network: a network of a configuration, with ``fit(features (N, F), clean)``;
+    scale: its preprocessing, unfitted (`ShowerScale` or `VoxelScale`); begin: what a new network
+    takes over from trained ones; losses: named parts of the loss of a batch, each ();
+    settle: checks the manner of a `Model`, in `RequestError`s that name it, and fills it; draw:
+    voxels (B, R, PHI, Z) in MeV, or None for a kind that does not generate, and why.
+    """
+
+    plan: Callable[[Recipe, tuple[int, int, int], int], Any]
+    config: Callable[[Mapping[str, Any]], Any]
+    network: Callable[[Any], nn.Module]
+    scale: Callable[[Any], nn.Module]
+    losses: Callable[[Any, Scaled, Conditions, torch.Generator, Aim], dict[str, Tensor]]
+    begin: Callable[[Recipe, Any, Any], None] = lambda recipe, network, scale: None
+    settle: Callable[[Any, Manner, str], Manner] = lambda model, asked, name: only(asked, name)
+    draw: Callable[[Any, Any, Conditions, Noise, Manner], Tensor] | None = None
+    why: str = ""
+
+
+def family(name: str) -> Family:
+    """Return a kind of model by its name; raises `RequestError` if its library is missing."""
+    try:
+        module = importlib.import_module(FAMILIES[name])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("caloforge"):
+            raise
+        raise RequestError(
+            f"models of kind '{name}' need '{error.name}': pip install 'caloforge[models]'"
+        ) from None
+    return cast(Family, module.FAMILY)
+
+
+def only(asked: Manner, name: str, *known: str) -> Manner:
+    """Return `asked` if it says nothing but what is `known`; else raise `RequestError`."""
+    for field in fields(asked):
+        if field.name not in known and getattr(asked, field.name) is not None:
+            option = field.name.replace("_", "-")
+            raise RequestError(f"'{name}' is drawn without --{option}; leave it out")
+    return asked
