@@ -36,7 +36,7 @@ from caloforge.tasks.baselines import shower_features
 from caloforge.tasks.blind import Blind
 from caloforge.tasks.denoising import denoising_losses, preferred
 from caloforge.tasks.events import Deal, deal, read_all
-from caloforge.tasks.features import View, features, glances
+from caloforge.tasks.features import View, features, glances, scalars
 from caloforge.tasks.head import Lesson, answers, fit_linear
 from caloforge.tasks.methods import learned, response_of, sceptics
 from caloforge.tasks.question import Question, question_of
@@ -168,13 +168,12 @@ def answered(
 
 
 def inputs(model: Model, showers: Showers) -> np.ndarray:
-    """What a network is shown of the energies, whitened (N, 2 + K), without a network."""
+    """What a network is shown of the energies, whitened (N, 3 + K), without a network."""
     assert showers.detector is not None
     blind, rows = Blind(model.scale, showers.detector, torch.device("cpu")), []
     for voxels in glances(showers, torch.device("cpu")):
         given = blind(voxels)
-        x = (given.energy / 1e3).log()[:, None]
-        rows.append(torch.cat([x, x.square(), model.scale(voxels, given).energies], dim=1).numpy())
+        rows.append(torch.cat([scalars(given), model.scale(voxels, given).energies], dim=1).numpy())
     return np.concatenate(rows)
 
 
