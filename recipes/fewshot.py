@@ -246,33 +246,36 @@ def scaled(estimate: dict[str, float], factor: float) -> list[float]:
 
 
 def table(out: Path) -> str:
-    """Rows as Markdown, means over seeds; see the module."""
+    """Rows as Markdown, a table for each task, means over seeds; see the module."""
+    every = lines(out)
+    tasks = sorted({(line["task"], line["particles"]) for line in every})
+    parts = []
+    for task, particles in tasks:
+        found = [x for x in every if (x["task"], x["particles"]) == (task, particles)]
+        parts.append(f"**{task} {particles}**\n\n{table_of(out, found)}")
+    return "\n\n".join(parts) or "nothing yet"
+
+
+def table_of(out: Path, every: list[dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines(out):
-        key = tuple(
-            line[k]
-            for k in ("task", "particles", "labels", "method", "model", "block", "pooling", "level")
-        )
-        groups.setdefault(key, []).append(line)  # fmt: skip
-    if not groups:
-        return "nothing yet"
-    first = next(iter(groups.values()))[0]
-    names = list(brief(first["score"]))
+    for line in every:
+        key = tuple(line[k] for k in ("labels", "method", "model", "block", "pooling", "level"))
+        groups.setdefault(key, []).append(line)
+    names = list(brief(every[0]["score"]))
     head = ["labels", "method", "features", *names, "ratio to linear", "seeds", "CPU s"]
     text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for key in sorted(groups, key=lambda k: (k[0], k[1], k[2], k[3], str(k[4:]))):
-        found = groups[key]
-        view = f"{key[4]}, block {key[5]}, {key[6]}, level {key[7]:g}"
-        plain = key[3] in ("trees", "sum", "sum, true angle") or key[4] == "inputs"
-        cells = [str(key[2]), key[3], key[4] if plain else view]
+    for key in sorted(groups, key=lambda k: (k[0], k[1], str(k[2:]))):
+        found, (labels, method, model, block, pooling, level) = groups[key], key
+        plain = method in ("trees", "sum", "sum, true angle") or model == "inputs"
+        view = model if plain else f"{Path(model).name}, block {block}, {pooling}, level {level:g}"
+        cells = [str(labels), method, view]
         for name in names:
             each = np.array([brief(line["score"])[name] for line in found])
             spread = each[:, 0].std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else 0.0
             cells.append(f"{each[:, 0].mean():.4g} ± {np.hypot(each[:, 1].mean(), spread):.2g}")
         seconds = np.mean([line["cpu_s"] for line in found])
-        text.append(
-            f"| {' | '.join([*cells, ratio(out, found), str(len(found)), f'{seconds:.0f}'])} |"
-        )
+        cells += [ratio(out, found), str(len(found)), f"{seconds:.0f}"]
+        text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
 
 
