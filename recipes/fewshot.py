@@ -204,7 +204,8 @@ def done(out: Path) -> set[str]:
 
 def lines(out: Path) -> list[dict[str, Any]]:
     path = out / "rows.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    found = map(json.loads, path.read_text().splitlines() if path.is_file() else ())
+    return list({(line["key"], line["method"]): line for line in found}.values())
 
 
 def record(
