@@ -281,18 +281,19 @@ def table_of(out: Path, every: list[dict[str, Any]]) -> str:
 
 
 def ratio(out: Path, found: list[dict[str, Any]]) -> str:
-    """Ratio of the headline to that of the first linear row with the same labels and seed."""
-    every, pairs = lines(out), []
+    """Ratio of the headline to that of the first linear view, with the same labels and seed."""
+    view = ("model", "block", "pooling", "level")
+    same = ("task", "particles", "labels", "seed", "test")
+    linear = [x for x in lines(out) if x["method"] == "linear"
+              and all(x[k] == found[0][k] for k in ("task", "particles"))]  # fmt: skip
+    mates = [x for x in linear if all(x[k] == linear[0][k] for k in view)]
+    pairs = []
     for line in found:
-        same = ("task", "particles", "labels", "seed", "test")
-        mates = [o for o in every if o["method"] == "linear"
-                 and all(o[k] == line[k] for k in same)]  # fmt: skip
-        if not mates or mates[0]["key"] == line["key"]:
-            return "1" if mates else "-"
-        one, other = (
-            np.load(answers_of(out, o["key"], o["method"]))["parts"] for o in (line, mates[0])
-        )
-        pairs.append(compared(Question.from_dict(line["question"]), one, other))
+        other = next((x for x in mates if all(x[k] == line[k] for k in same)), None)
+        if other is None or other["key"] == line["key"]:
+            return "-" if other is None else "1"
+        parts = (np.load(answers_of(out, x["key"], x["method"]))["parts"] for x in (line, other))
+        pairs.append(compared(Question.from_dict(line["question"]), *parts))
     value = np.mean([p.value for p in pairs])
     spread = np.std([p.value for p in pairs], ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else 0.0
     return f"{value:.3f} ± {np.hypot(np.mean([p.error for p in pairs]), spread):.3f}"
