@@ -180,7 +180,7 @@ class Stencil(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Mix tokens (B, T, D) with their neighbours; beyond the mesh in r and z there is none."""
-        x = tokens.unflatten(1, self.grid)  # (B, Gr, Gphi, Gz, D)
+        x = tokens.reshape(-1, *self.grid, tokens.shape[-1])  # (B, Gr, Gphi, Gz, D)
         r, z = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 1)), F.pad(x, (0, 0, 1, 1))
         sides = (
             x, x.roll(1, dims=2), x.roll(-1, dims=2),
