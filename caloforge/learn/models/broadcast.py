@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.losses import Loss, unit
 from caloforge.learn.models.dense import DenseDecoder, DenseEncoder
 from caloforge.learn.models.family import Family
 from caloforge.learn.models.latent import (
@@ -85,7 +86,7 @@ class BroadcastConfig:
     latent: int
     encoder: str
     decoder: str
-    loss: str
+    loss: Loss
     kl: float
     kl_warmup: float
     energy: float
@@ -108,13 +109,10 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> Broadca
     """
     checked(recipe, tuple(SIZES))
     asked, size = recipe.broadcast or BroadcastSettings(), dict(SIZES[recipe.size])
-    patch = [
-        next(k for k in range(min(n, most), 0, -1) if n % k == 0)
-        for n, most in zip(shape, size.pop("patch"), strict=True)
-    ]
+    patch = Patches.dividing(shape, size.pop("patch")).size
     values = size | {k: v for k, v in asked.model_dump().items() if v is not None}
     voxels = recipe.voxels or VoxelSettings()
-    return BroadcastConfig(shape=shape, patch=(patch[0], patch[1], patch[2]), voxels=voxels,
+    return BroadcastConfig(shape=shape, patch=patch, voxels=voxels,
                            **values)  # fmt: skip
 
 
@@ -266,7 +264,7 @@ class Broadcast(nn.Module):
         """Fit the scales of conditions (N, F) and voxels, and begin at the mean of showers."""
         self.told.fit(features)
         self.encoder.fit(clean)
-        self.decoder.fit(clean, self.config.loss == "bce")
+        self.decoder.fit(clean, unit(self.config.loss))
 
     def encode(self, clean: Scaled, given: Conditions) -> Posterior:
         """What z (B, L) may be, from showers (B, ...)."""

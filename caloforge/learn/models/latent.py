@@ -22,7 +22,6 @@ themselves. That is what these models do badly.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
-from caloforge.learn.losses import voxel_loss
+from caloforge.learn.losses import Loss, read, unit, voxel_loss
 from caloforge.learn.models.family import Aim, Manner
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled
@@ -78,7 +77,7 @@ class LatentConfig(Protocol):
         """Length L of z."""
 
     @property
-    def loss(self) -> str:
+    def loss(self) -> Loss:
         """Kind of the loss of the voxels."""
 
     @property
@@ -105,7 +104,7 @@ class Autoencoder(Protocol):
         """What z (B, L) may be, from showers (B, ...)."""
 
     def decode(self, z: Tensor, given: Conditions) -> Scaled:
-        """Voxels (B, R, PHI, Z), as logits where the loss is a cross-entropy, and divisors (B, K)
+        """Voxels (B, R, PHI, Z), as `caloforge.learn.losses.read` takes them, and divisors (B, K)
         from z (B, L).
         """
 
@@ -126,8 +125,9 @@ def losses(
     posterior = network.encode(clean, given)
     found = network.decode(posterior.draw(draw), given)
     risen = min(1.0, aim.done / config.kl_warmup) if config.kl_warmup else 1.0
+    misses = voxel_loss(config.loss, found.voxels, clean.voxels, given.pitch)
     parts = {
-        "voxels": math.prod(config.shape) * voxel_loss(config.loss, found.voxels, clean.voxels),
+        "voxels": misses.flatten(1).sum(dim=1).mean(),
         "divergence": config.kl * risen * divergence(posterior).mean(),
     }
     if own(config.voxels):
@@ -141,17 +141,13 @@ def draw(
 ) -> Tensor:
     """Voxels (B, R, PHI, Z) in MeV of showers under conditions, from one z each."""
     found = network.decode(noise.rows(network.config.latent), given)
-    return scale.inverse(expected(network.config, found), given)
-
-
-def expected(config: LatentConfig, found: Scaled) -> Scaled:
-    """What a decoder expects (B, ...), from what it gives."""
-    return found._replace(voxels=found.voxels.sigmoid()) if config.loss == "bce" else found
+    expected = found._replace(voxels=read(network.config.loss, found.voxels))
+    return scale.inverse(expected, given)
 
 
 def scale(config: LatentConfig) -> VoxelScale:
     """Return the preprocessing that belongs to a network, not fitted yet."""
-    return VoxelScale(config.voxels, unit=config.loss == "bce")
+    return VoxelScale(config.voxels, unit(config.loss))
 
 
 def checked(recipe: Recipe, sizes: tuple[str, ...]) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.losses import Loss, unit
 from caloforge.learn.models.dense import DenseDecoder, DenseEncoder
 from caloforge.learn.models.family import Family
 from caloforge.learn.models.latent import Posterior, checked, draw, losses, own, scale
@@ -62,7 +63,7 @@ class VaeConfig:
     shape: tuple[int, int, int]
     layers: tuple[int, ...]
     latent: int
-    loss: str
+    loss: Loss
     kl: float
     kl_warmup: float
     conditions: str
@@ -159,7 +160,7 @@ class Vae(nn.Module):
         """Fit the scales of conditions (N, F) and voxels, and begin at the mean of showers."""
         self.told.fit(features)
         self.encoder.fit(clean)
-        self.decoder.fit(clean, self.config.loss == "bce")
+        self.decoder.fit(clean, unit(self.config.loss))
 
     def encode(self, clean: Scaled, given: Conditions) -> Posterior:
         """What z (B, L) may be, from showers (B, ...)."""
