@@ -30,7 +30,7 @@ from caloforge.detector.descriptors import descriptors
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.models.dense import LEAK
+from caloforge.learn.models.dense import LEAK, Normalisation
 from caloforge.learn.models.vae import FourNumbers
 
 __all__ = ["Dense", "Folded", "check_dense", "folded", "write_lwtnn"]
@@ -115,24 +115,13 @@ def _layers(decoder: Any, one_hot: NDArray[np.float64]) -> list[Dense]:
             weights, bias = (p.detach().double().numpy() for p in (module.weight, module.bias))
             bias = bias + weights @ np.broadcast_to(shift, weights.shape[1:])
             layers.append(Dense(weights * gain, bias, module is decoder.head))
-        elif isinstance(module, nn.BatchNorm1d):
-            gain, shift = _normalisation(module)
+        elif isinstance(module, Normalisation):
+            gain, shift = (x.detach().double().numpy() for x in module.line())
     first = layers[0]
     which = np.zeros(first.weights.shape[1])
     which[-len(one_hot) :] = one_hot
     listened = np.where(np.arange(len(which)) < len(which) - len(one_hot), first.weights, 0.0)
     return [Dense(listened, first.bias + first.weights @ which, False), *layers[1:]]
-
-
-def _normalisation(module: nn.BatchNorm1d) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gain and shift (D,) of a batch normalisation that has learned."""
-    assert module.running_mean is not None and module.running_var is not None
-    mean, variance, weight, bias = (
-        x.detach().double().numpy()
-        for x in (module.running_mean, module.running_var, module.weight, module.bias)
-    )
-    gain = weight / np.sqrt(variance + module.eps)
-    return gain, bias - gain * mean
 
 
 def write_lwtnn(decoder: Folded, told: Mapping[str, str], path: Path) -> None:

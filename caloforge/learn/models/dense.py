@@ -16,16 +16,51 @@ from torch import Tensor, nn
 from caloforge.learn.models.latent import Even, Posterior
 from caloforge.learn.preprocess import Scaled
 
-__all__ = ["LEAK", "DenseDecoder", "DenseEncoder"]
+__all__ = ["LEAK", "DenseDecoder", "DenseEncoder", "Normalisation"]
 
 LEAK = 0.2  # Slope of the rectifier below zero: what Keras means by "leaky_relu".
+MOMENTUM, EPSILON = 0.1, 1e-3
+
+
+class Normalisation(nn.Module):
+    """Brings numbers (B, D) to mean 0 and spread 1 over a batch, then to a learned size and place.
+
+    Once trained it uses the moments that it has kept. They are the batches' own, as in Keras: torch
+    keeps the variance that a batch's says of all, B/(B - 1) times as much, and through eight layers
+    a trained network would be another one than was learned.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (B, D)."""
+        x, mean, variance = x.float(), self.mean, self.variance
+        if self.training:
+            mean, variance = x.mean(0), x.var(0, correction=0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, MOMENTUM)
+                self.variance.lerp_(variance, MOMENTUM)
+        return (x - mean) * torch.rsqrt(variance + EPSILON) * self.gain + self.shift
+
+    def line(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand (D,) that it is once trained."""
+        factor = self.gain * torch.rsqrt(self.variance + EPSILON)
+        return factor, self.shift - factor * self.mean
 
 
 def stack(sizes: Sequence[int]) -> nn.Sequential:
     """Dense layers from sizes[0] numbers to sizes[-1], each rectified and normalised."""
     layers: list[nn.Module] = []
     for before, after in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(before, after), nn.LeakyReLU(LEAK), nn.BatchNorm1d(after)]
+        layers += [nn.Linear(before, after), nn.LeakyReLU(LEAK), Normalisation(after)]
     return nn.Sequential(*layers)
 
 
