@@ -13,8 +13,9 @@ fill the space that the decoder knows; it grows from 0 in the first part of a ru
 Bowman et al., arXiv:1511.06349), or the decoder learns to do without z before z says anything.
 
 The first term is the loss of the voxels summed over the cells of a shower. A cross-entropy is the
-likelihood of a fraction (of the incident energy, or of the largest voxel), the mean square that of
-a Gaussian of spread :math:`1/\sqrt 2`, the mean absolute that of a Laplace law of width 1.
+likelihood of a fraction (of the incident energy, or of the largest voxel), counted from what a
+perfect decoder would be left with; the mean square is that of a Gaussian of spread
+:math:`1/\sqrt 2`, the mean absolute that of a Laplace law of width 1.
 
 What is drawn is the decoder's expectation: it fluctuates with z, voxels do not fluctuate by
 themselves. That is what these models do badly.
@@ -126,6 +127,8 @@ def losses(
     found = network.decode(posterior.draw(draw), given)
     risen = min(1.0, aim.done / config.kl_warmup) if config.kl_warmup else 1.0
     misses = voxel_loss(config.loss, found.voxels, clean.voxels, given.pitch)
+    if config.loss == "bce":  # what a perfect decoder would be left with teaches nothing
+        misses = misses - torch.special.entr(clean.voxels) - torch.special.entr(1 - clean.voxels)
     parts = {
         "voxels": misses.flatten(1).sum(dim=1).mean(),
         "divergence": config.kl * risen * divergence(posterior).mean(),
