@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TABLES", "MaskedViTSettings", "VoxelSettings"]
+__all__ = ["TABLES", "BroadcastSettings", "MaskedViTSettings", "VaeSettings", "VoxelSettings"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -57,7 +57,46 @@ class MaskedViTSettings(BaseModel):
         return self
 
 
+class VaeSettings(BaseModel):
+    """``[vae]``: a variational autoencoder of dense layers.
+
+    latent: length of the latent vector, that of the size by default; loss: of the voxels; kl:
+    weight of the divergence from the standard normal; kl_warmup: share of the run in which it
+    grows; conditions: features of the primary and the detector, or the four numbers of Par04.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latent: int | None = Field(default=None, ge=1)
+    loss: Literal["bce", "mse", "mae", "sinkhorn"] = "bce"
+    kl: float = Field(default=1.0, ge=0)
+    kl_warmup: Share = 0.2
+    conditions: Literal["physics", "par04"] = "physics"
+
+
+class BroadcastSettings(BaseModel):
+    """``[broadcast]``: an autoencoder with a transformer and a spatial-broadcast decoder.
+
+    latent, loss, kl, kl_warmup: see `VaeSettings`; encoder, decoder: either may be of dense layers;
+    energy: weight of the regression of the incident energy from the latent vector, which the
+    encoder then is not told.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["dense", "transformer"] = "transformer"
+    decoder: Literal["dense", "broadcast"] = "broadcast"
+    latent: int | None = Field(default=None, ge=1)
+    loss: Literal["bce", "mse", "mae", "sinkhorn"] = "bce"
+    kl: float = Field(default=1.0, ge=0)
+    kl_warmup: Share = 0.2
+    energy: float = Field(default=0.0, ge=0)
+
+
 # The kinds of models that a table is for; each kind reads the table of its name.
 TABLES: Mapping[str, type[BaseModel]] = MappingProxyType(
-    {"voxels": VoxelSettings, "vit": MaskedViTSettings}
-)
+    {
+        "voxels": VoxelSettings, "vit": MaskedViTSettings, "vae": VaeSettings,
+        "broadcast": BroadcastSettings,
+    }
+)  # fmt: skip
