@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Quantiser(nn.Module):
     def __init__(self, width: int, codes: int, levels: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.codes = math.prod(levels) if levels else codes
-        self.inner: nn.Module
+        self.inner: Any
         if levels:
             self.inner = FSQ(list(levels), dim=width)
         else:

@@ -42,7 +42,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Recipe(BaseModel):
     """What to train, on what, and how long.
 
-    model: the kind, see `caloforge.learn.models.family`; voxels, vit, ...: tables of single kinds, see
+    model: the kind, see `caloforge.learn.models.family`; voxels, ...: tables of single kinds, see
     `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to the
     working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
     positions: see `DiffusionConfig`;
