@@ -63,7 +63,7 @@ class Quantiser(nn.Module):
         return found[0].type_as(x), found[1].long()
 
     def look_up(self, numbers: Tensor) -> Tensor:
-        """Vectors (B, N, D) of code numbers (B, N)."""
+        """Vectors (..., D) of code numbers (...)."""
         if self.rounded:
             rounded: Tensor = self.inner.indices_to_codes(numbers)
             return rounded

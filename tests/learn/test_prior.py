@@ -174,7 +174,7 @@ def test_manners(batch: Batch) -> None:
             FAMILY.settle(model, wrong, "m")
 
 
-def learned(network: Vqvae | Prior, family, clean, given, steps: int) -> None:  # noqa: ANN001
+def learned(network: Vqvae | Prior, family, clean, given, steps: int) -> None:
     weights = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(weights, lr=3e-3)
     for step in range(steps):

@@ -131,11 +131,14 @@ def begin(recipe: Recipe, network: Prior, scale: TotalScale) -> None:
 class Prior(nn.Module):
     """What is likely of energies and codes; see the module."""
 
+    numbers: Tensor
+
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         self.config = config
         known, d = config.tokeniser, config.width
         self.tokeniser = Vqvae(known).requires_grad_(False)
+        self.register_buffer("numbers", torch.arange(known.codes), persistent=False)
         self.told = Standard()
         told, count = len(FEATURE_NAMES), known.quantities
         self.energies = nn.ModuleList(
@@ -153,8 +156,9 @@ class Prior(nn.Module):
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(d, 8 * d)
         self.head = nn.Linear(d, known.codes)
+        self.head_vector = nn.Linear(d, 2 * known.width_code)
         last = [net[-1] for net in self.energies if isinstance(net, nn.Sequential)]
-        for layer in (self.embed_code, self.modulation, self.head, *last):
+        for layer in (self.embed_code, self.modulation, self.head, self.head_vector, *last):
             assert isinstance(layer, nn.Linear | nn.Embedding)
             nn.init.zeros_(layer.weight)
         for net in last:
@@ -245,7 +249,13 @@ class Prior(nn.Module):
         return embedded
 
     def _said(self, x: Tensor, modulation: Tensor) -> Tensor:
-        said: Tensor = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))
+        """Logarithms (B, T, codes): one by one, and as of a Gaussian of some mean and spread among
+        the codes' vectors, which few showers are enough to learn.
+        """
+        x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
+        vectors = self.tokeniser.quantiser.look_up(self.numbers)  # (codes, C)
+        vectors = torch.cat([vectors, vectors.square()], dim=1)
+        said: Tensor = self.head(x) + self.head_vector(x) @ vectors.T
         return said
 
 

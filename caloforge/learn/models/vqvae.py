@@ -14,8 +14,8 @@ other losses it guesses one value. Encoder and decoder are told the primary, the
 energies of the shower (its total, see `caloforge.learn.totalscale`), so that codes need not spell
 them out. The codebook is that of `caloforge.learn.quantiser`; all places of the sentence share it.
 What a place is like on average, the decoder knows: the vectors of each place are therefore brought
-to mean 0 and spread 1 over the showers before they are quantised, so that every place has use for
-every code. Without that most codes belong to one depth, and 3 bits of 9 are left to the shower.
+to mean 0 and spread 1 over the showers before they are quantised, and every place has use for every
+code.
 """
 
 from __future__ import annotations
@@ -187,7 +187,6 @@ class Vqvae(nn.Module):
         self.depths = Depths(n, config.shape[2], d)
         self.encoder = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth + 1))
         self.to_code = nn.Linear(d, config.width_code)
-        self.expected = nn.Linear(d, n * config.width_code)
         self.code_norm = nn.BatchNorm1d(n * config.width_code, affine=False, momentum=0.05)
         self.quantiser = Quantiser(config.width_code, config.codes, config.levels)
         self.from_code = nn.Linear(config.width_code, d)
@@ -225,10 +224,10 @@ class Vqvae(nn.Module):
         """What the decoder says of voxels (B, P, R, PHI, Z), the codes (B, N), and how far the
         encoder is from them (): one pass of training. For `seed` see `Quantiser`.
         """
-        vectors, surprise = self._encoded(clean, given, seed is not None)  # (B, N, C)
+        vectors = self.encode(clean, given, learns=seed is not None)  # (B, N, C)
         codes, numbers = self.quantiser(vectors, seed)
         far = (vectors - codes.detach()).square().mean()
-        return self.decode(codes, clean.energies, given), numbers, torch.stack([far, surprise])
+        return self.decode(codes, clean.energies, given), numbers, far
 
     def tokenise(self, clean: Scaled, given: Conditions) -> Tensor:
         """Codes (B, N) of showers, from the entrance outward."""
@@ -240,10 +239,6 @@ class Vqvae(nn.Module):
 
         Each number has mean 0 and spread 1 over the showers, as counted while it `learns`.
         """
-        return self._encoded(clean, given, learns)[0]
-
-    def _encoded(self, clean: Scaled, given: Conditions, learns: bool) -> tuple[Tensor, Tensor]:
-        """Vectors (B, N, C) and how badly the conditions tell them ()."""
         c = self._condition(clean.energies, given)
         modulation = self.modulation(c).reshape(len(c), 14, -1)[:, :6]
         voxels = self.patches.cut(clean.voxels)[:, self.order]
@@ -252,11 +247,10 @@ class Vqvae(nn.Module):
             x = block(x, modulation)
         x = self.gather @ x + self.depths(given.pitch)  # (B, N, D)
         x = self.encoder[-1](x, modulation)
-        raw = self.to_code(self.norm(x)).float().flatten(1)
-        known = self.expected(c.detach()).float()
+        vectors = self.to_code(self.norm(x)).float()
         self.code_norm.train(learns)
-        vectors = self.code_norm(raw - known.detach()).reshape(len(c), self.config.tokens, -1)
-        return vectors, (raw.detach() - known).square().mean()
+        even: Tensor = self.code_norm(vectors.flatten(1)).reshape(vectors.shape)
+        return even
 
     def decode(self, codes: Tensor, energies: Tensor, given: Conditions) -> Tensor:
         """What codes (B, N, C) and energies (B, K) say of voxels (B, P, R, PHI, Z).
@@ -325,11 +319,7 @@ def losses(
         of_voxels = network.belief(said).surprise(clean.voxels, network.empty).mean()
     else:
         of_voxels = voxel_loss(network.config.loss, said[:, 0], clean.voxels)
-    return {
-        "voxels": VOXELS * of_voxels,
-        "commitment": network.config.commitment * far[0],
-        "expected": far[1],
-    }
+    return {"voxels": VOXELS * of_voxels, "commitment": network.config.commitment * far}
 
 
 def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dict[str, float]:
