@@ -27,20 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caloforge.evaluate.compare import compare
-from caloforge.evaluate.observables import measure
-from caloforge.generate import generate_file
+from judged import COLUMNS, cells, generated
+
 from caloforge.learn.adapt import adapt, schedule
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.train import train
-from caloforge.showers.formats import open_showers, read_showers, write_showers
-
-COLUMNS = {
-    "AUC": "classifier.auc", "response": "response.ratio", "resolution": "resolution.ratio",
-    "hits": "hits.ratio", "depth [mm]": "z_mean.shift", "radius [mm]": "r_mean.shift",
-    "depth spread": "z_mean.spread", "cell spectrum": "cell_spectrum.separation",
-}  # fmt: skip
+from caloforge.showers.formats import open_showers, write_showers
 
 
 @dataclass(frozen=True)
@@ -126,14 +119,14 @@ def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
         model, row = out, row | adapted(job, asked)
     row["cpu_s"] = round(time.process_time() - began, 1)
     test, floor = (asked.data / f"{job.detector}-{part}.h5" for part in ("test", "floor"))
-    row |= judged(
+    row |= generated(
         model, test, floor if floor.is_file() else None, asked.out / f"{job.name}.h5", asked.n
     )
     if job.method in ("zero", "full") and job.detector == CSI and job.showers in (0, 1000):
         for pair in asked.old:
             name, path = pair.split("=", 1)
             made = asked.out / f"{job.name}-{name}.h5"
-            found = judged(model, Path(path), None, made, asked.n)
+            found = generated(model, Path(path), None, made, asked.n)
             row[f"old {name}"] = found
     done.write_text(json.dumps(row, indent=1))
     return row
@@ -177,20 +170,6 @@ def scratch(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
             "best": load_model(out).notes["best_step"]}  # fmt: skip
 
 
-def judged(model: str | Path, test: Path, floor: Path | None, made: Path, n: int) -> dict[str, Any]:
-    """Generate the primaries of a file and compare: value, error, floor and its error of each."""
-    done = generate_file(model, made, like=test, n=n, seed=7, extrapolate=True)
-    samples = [measure(read_showers(path)) for path in (test, made, *([floor] if floor else []))]
-    result = compare(*samples)
-    found = {metric.name: metric for metric in result.metrics}
-    made.unlink()
-    values = {
-        key: [found[key].value, found[key].error, found[key].floor, found[key].floor_error]
-        for key in COLUMNS.values()
-    }
-    return values | {"sample": result.size, "generate_s": round(done["seconds"] / n, 4)}
-
-
 def table(out: Path) -> str:
     """Rows as a table in Markdown, with a row of floors for each detector."""
     lines = [
@@ -203,19 +182,14 @@ def table(out: Path) -> str:
         for job in sorted(jobs, key=lambda j: (j.method == "scratch", j.showers)):
             row = json.loads((out / f"{job.name}.json").read_text())
             method = f"scratch ({job.size})" if job.method == "scratch" else job.method
-            cells = [detector, method, str(job.showers), str(row.get("steps", 0)),
+            row_cells = [detector, method, str(job.showers), str(row.get("steps", 0)),
                      f"{row['cpu_s']:.0f}"]  # fmt: skip
-            cells += [pair(*row[key][:2], key) for key in COLUMNS.values()]
-            lines.append(f"| {' | '.join(cells)} |")
-            floors = [pair(*row[key][2:], key) for key in COLUMNS.values()]
+            row_cells += cells(row, list(COLUMNS))
+            lines.append(f"| {' | '.join(row_cells)} |")
+            floors = cells(row, list(COLUMNS), floor=True)
         if jobs:
             lines.append(f"| {detector} | Geant4 | | | | {' | '.join(floors)} |")
     return "\n".join(lines)
-
-
-def pair(value: float, error: float, key: str) -> str:
-    digits = 4 if key.startswith("cell") else 3 if key.startswith(("resp", "hits")) else 2
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class VqvaeSettings(BaseModel):
     width_code: int = Field(default=16, ge=1)
     quantiser: Literal["ema", "fsq"] = "ema"
     levels: tuple[Annotated[int, Field(ge=3)], ...] = (8, 8, 8)
-    loss: Literal["beliefs", "bce", "mse", "mae"] = "beliefs"
+    loss: Literal["beliefs", "bce", "mse", "mae", "sinkhorn"] = "beliefs"
     commitment: float = Field(default=0.25, ge=0)
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from caloforge.errors import RequestError
 
-__all__ = ["Patches", "fourier", "positions"]
+__all__ = ["Patches", "fourier", "grid_code", "positions"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ class Patches:
 
     shape: tuple[int, int, int]
     size: tuple[int, int, int]
+
+    @classmethod
+    def dividing(cls, shape: tuple[int, int, int], most: tuple[int, int, int]) -> Patches:
+        """Cut a mesh into the largest patches that divide it and are at most `most`; 0: all."""
+        sizes = (
+            next(k for k in range(min(n, m or n), 0, -1) if n % k == 0)
+            for n, m in zip(shape, most, strict=True)
+        )
+        r, phi, z = sizes
+        return cls(shape, (r, phi, z))
 
     def __post_init__(self) -> None:
         """Refuse a patch that does not divide the mesh."""
@@ -108,3 +118,22 @@ def positions(patches: Patches, pitch: Tensor, count: int = 8) -> Tensor:
     )
     whole = [part.expand(pitch.shape[0], g_r, g_phi, g_z, 2 * count) for part in parts]
     return torch.cat(whole, dim=-1).reshape(pitch.shape[0], patches.tokens, 6 * count)
+
+
+def grid_code(patches: Patches, width: int) -> Tensor:
+    """Fixed sine-cosine code (T, width) of the patches' places in the grid, as in the slides.
+
+    A third of the width each for r, phi and z, in counts of patches; phi does not close on itself.
+    """
+    third = width // 6
+    codes = [fourier(torch.arange(float(g)), third, 4.0 * g, 2.0) for g in patches.grid]
+    whole = torch.cat(
+        [
+            code.reshape(*(g if k == j else 1 for j, g in enumerate(patches.grid)), -1).expand(
+                *patches.grid, -1
+            )
+            for k, code in enumerate(codes)
+        ],
+        dim=-1,
+    ).reshape(patches.tokens, -1)
+    return torch.nn.functional.pad(whole, (0, width - whole.shape[1]))

@@ -33,7 +33,7 @@ from caloforge.learn.train import train
 from caloforge.showers.showers import Showers
 
 Batch = tuple[torch.Tensor, Conditions]
-LOSSES = ("beliefs", "bce", "mse", "mae")
+LOSSES = ("beliefs", "bce", "mse", "mae", "sinkhorn")
 
 
 def config(**other: object) -> VqvaeConfig:
@@ -69,7 +69,7 @@ def noise(n: int) -> Noise:
 
 
 @pytest.mark.parametrize("other", [
-    {}, {"loss": "bce"}, {"loss": "mse"}, {"loss": "mae"}, {"levels": (4, 3, 3)}, {"tokens": 17},
+    {}, {"loss": "bce"}, {"loss": "mse"}, {"loss": "mae"}, {"loss": "sinkhorn"}, {"levels": (4, 3, 3)}, {"tokens": 17},
     {"voxels": VoxelSettings(divide="largest", transform="power")}, {"patch": (1, 2, 5)},
 ], ids=str)  # fmt: skip
 def test_shapes_and_gradients(batch: Batch, other: dict[str, object]) -> None:

@@ -113,15 +113,10 @@ def config_of(size: str, shape: tuple[int, int, int], **other: Any) -> Diffusion
         values.setdefault("mixture", 2)  # a second Gaussian for minimum-ionising tracks
     p_r, p_phi, p_z = values.pop("patch")
     patch = (p_r or shape[0], p_phi or shape[1], p_z or shape[2])
-    r, phi, z = (_divisor(n, most) for n, most in zip(shape, SKETCH, strict=True))
+    r, phi, z = Patches.dividing(shape, SKETCH).size
     if z % patch[2]:
         z = patch[2]  # a coarse cell holds whole patches
     return DiffusionConfig(shape=shape, patch=patch, sketch=(r, phi, z), **values)
-
-
-def _divisor(n: int, most: int) -> int:
-    """Largest divisor of n that is at most `most`."""
-    return next(k for k in range(min(n, most), 0, -1) if n % k == 0)
 
 
 class DiffusionTransformer(nn.Module):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from caloforge.errors import RequestError
 from caloforge.learn.blocks import Block, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.losses import voxel_loss
+from caloforge.learn.losses import Loss, read, unit, voxel_loss
 from caloforge.learn.models.belief import Belief
 from caloforge.learn.models.family import Aim, Family
 from caloforge.learn.noise import Noise
@@ -69,7 +69,7 @@ class VqvaeConfig:
     codes: int
     width_code: int
     levels: tuple[int, ...]
-    loss: Literal["beliefs", "bce", "mse", "mae"]
+    loss: Literal["beliefs"] | Loss
     commitment: float
     voxels: VoxelSettings
     mixture: int = 2
@@ -93,7 +93,7 @@ class VqvaeConfig:
         return cls(**plain | {"voxels": VoxelSettings(**plain["voxels"])})
 
 
-# Patch (0, 0, p): all cells of p layers.
+# Largest patch in cells (r, phi, z), 0 for all of them.
 SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "micro": dict(patch=(0, 0, 1), width=64, depth=1, heads=2),
@@ -125,8 +125,7 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> VqvaeCo
     if recipe.vqvae is None or recipe.vqvae.quantiser == "ema":
         asked["levels"] = ()
     values = dict(SIZES[recipe.size])
-    p_r, p_phi, p_z = values.pop("patch")
-    patch = (p_r or shape[0], p_phi or shape[1], p_z or shape[2])
+    patch = Patches.dividing(shape, values.pop("patch")).size
     voxels = recipe.voxels or VoxelSettings()
     return VqvaeConfig(shape=shape, patch=patch, voxels=voxels, **values, **asked)
 
@@ -212,7 +211,7 @@ class Vqvae(nn.Module):
             means = filled.mean() + filled.std() * apart
             width = (filled.std() / m).log().expand(m)
             start = torch.cat([share.logit()[None], means, width, torch.zeros(m - 1)])
-        elif self.config.loss == "bce":
+        elif unit(self.config.loss):
             start = clean.voxels.mean().logit(eps=1e-6)[None]
         else:
             start = clean.voxels.mean()[None]
@@ -292,10 +291,8 @@ class Vqvae(nn.Module):
 
         Only beliefs need `noise`: two numbers a voxel.
         """
-        if self.config.loss == "bce":
-            return Scaled(torch.sigmoid(said[:, 0]), energies)
         if self.config.loss != "beliefs":
-            return Scaled(said[:, 0], energies)
+            return Scaled(read(self.config.loss, said[:, 0]), energies)
         voxels = said[0, 0].numel()
         chance, normal = noise.rows(2 * voxels).reshape(-1, 2, *said.shape[2:]).unbind(dim=1)
         filled, mean, spread = self.belief(said).chosen(torch.special.ndtr(chance))
@@ -305,7 +302,7 @@ class Vqvae(nn.Module):
 
 def scale(config: VqvaeConfig) -> TotalScale:
     """Return the preprocessing that belongs to a network, not fitted yet."""
-    return TotalScale(config.voxels, unit=config.loss == "bce")
+    return TotalScale(config.voxels, config.loss != "beliefs" and unit(config.loss))
 
 
 def losses(
@@ -318,7 +315,7 @@ def losses(
     if network.config.loss == "beliefs":
         of_voxels = network.belief(said).surprise(clean.voxels, network.empty).mean()
     else:
-        of_voxels = voxel_loss(network.config.loss, said[:, 0], clean.voxels)
+        of_voxels = voxel_loss(network.config.loss, said[:, 0], clean.voxels, given.pitch).mean()
     return {"voxels": VOXELS * of_voxels, "commitment": network.config.commitment * far}
 
 

@@ -1,0 +1,205 @@
+"""The table of docs/models.md: all generators at equal data and equal processor time.
+
+    python recipes/compare.py --data SIW.h5 SCIPB.h5 --judge NAME=GEANT4.h5,FLOOR.h5 ...
+                              [--out runs/compare] [--seconds 300] [-n 1000] [--only NAME ...]
+                              [--table]
+
+Each kind is trained by its own recipe (recipes/KIND.toml) for as many steps as fit into the budget
+of processor time, found by timing a few; the autoregressive prior shares its budget with its
+tokeniser. Then it generates the primaries of every Geant4 file, is compared with it, and is timed
+in batches of 1 and 100 on one core. The classical engine needs no training. What is done already is
+not done again; a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judged import cells, compared, generated
+
+from caloforge.evaluate.timing import time_generation
+from caloforge.learn.checkpoint import load_model
+from caloforge.learn.recipe import Recipe, load_recipe
+from caloforge.learn.train import train
+from caloforge.showers.formats import open_showers, read_showers, write_showers
+from caloforge.simulate.beam import Beam, event_seeds
+from caloforge.simulate.parametric import parametric_showers
+
+HERE = Path(__file__).parent
+COLUMNS = ("AUC", "response", "resolution", "hits", "depth [mm]", "cell spectrum")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A recipe with changes (`{out}`: folder of the job), and its share of the budget."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    share: float = 1.0
+
+
+JOBS: Mapping[str, tuple[Stage, ...]] = {
+    "classical": (),
+    "diffusion, flow": (Stage("tiny"),),
+    "diffusion, beliefs": (Stage("student", ("calls=2",)),),
+    "dense VAE": (Stage("vae"),),
+    "transformer VAE": (Stage("broadcast"),),
+    "graph": (Stage("graph"),),
+    "VQ-VAE + prior": (
+        Stage("vqvae", (), 0.5),
+        Stage("prior", ('prior.tokeniser="{out}/vqvae"',), 0.5),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--judge", nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", default=list(JOBS))
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name in asked.only:
+        if not asked.table:
+            print(name, json.dumps(measured(name, asked)), flush=True)
+    print(table(asked.out))
+
+
+def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """Train, generate, compare and time one kind, or read what was found before."""
+    out = asked.out / name.replace(" ", "-").replace(",", "").replace("+-", "")
+    done = out.with_suffix(".json")
+    if done.is_file():
+        return dict(json.loads(done.read_text()))
+    row: dict[str, Any] = {"name": name, "stages": [], "parameters": 0, "detectors": {}}
+    model = out
+    for stage in JOBS[name]:
+        model = out / stage.recipe
+        row["stages"].append(trained(stage, model, out, asked))
+    if JOBS[name]:
+        row["parameters"] = sum(p.numel() for p in load_model(model).network.parameters())
+    out.mkdir(exist_ok=True)
+    for pair in asked.judge:
+        detector, _, files = pair.partition("=")
+        test, floor = (Path(file) for file in files.split(","))
+        made = out / f"{detector}.h5"
+        if JOBS[name]:
+            row["detectors"][detector] = generated(model, test, floor, made, asked.n)
+        else:
+            row["detectors"][detector] = classical(test, floor, made, asked.n)
+        row["detectors"][detector]["ms"] = timed(model if JOBS[name] else None, test)
+    done.write_text(json.dumps(row, indent=1))
+    return row
+
+
+def trained(stage: Stage, run: Path, out: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Train a stage for its share of the budget; returns steps, CPU seconds and losses."""
+    changes = [change.format(out=out) for change in stage.changes]
+    changes += [f"data={json.dumps(asked.data)}"]
+    recipe = load_recipe(HERE / f"{stage.recipe}.toml", changes)
+    noted = run.with_name(f"{run.name}-pace.json")
+    if not noted.is_file():
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.write_text(json.dumps(pace(recipe)))
+    steps = max(20, round(stage.share * asked.seconds / json.loads(noted.read_text())))
+    recipe = recipe.model_copy(
+        update={"steps": steps, "warmup": min(recipe.warmup, steps // 10),
+                "validate_every": max(1, steps // 4)}
+    )  # fmt: skip
+    began = time.process_time()
+    found = train(recipe, run, resume=(run / "recipe.json").is_file())
+    first = json.loads((run / "metrics.jsonl").read_text().partition("\n")[0])
+    return {
+        "recipe": stage.recipe, "steps": steps, "cpu_s": round(time.process_time() - began),
+        "first_loss": first["loss"], "loss": found.validation_loss,
+    }  # fmt: skip
+
+
+def pace(recipe: Recipe) -> float:
+    """Seconds of processor time a step, from the difference of two short runs."""
+    spent = []
+    for steps in (5, 25):
+        short = recipe.model_copy(update={"steps": steps, "validate_every": 10**6})
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.process_time()
+            train(short, Path(folder) / "run")
+            spent.append(time.process_time() - began)
+    return max(1e-3, (spent[1] - spent[0]) / 20)
+
+
+def classical(test: Path, floor: Path, made: Path, n: int) -> dict[str, Any]:
+    """Showers of the parametrised engine for the first n primaries of a file, compared."""
+    with closing(open_showers(test)) as source:
+        like = source.read(0, min(n, len(source)))
+    assert like.detector is not None
+    began = time.process_time()
+    showers = parametric_showers(
+        like.detector, like.energy, like.theta, like.phi, like.pdg, event_seeds(7, 0, len(like))
+    )
+    spent = time.process_time() - began
+    write_showers(showers, made)
+    found = compared(test, made, floor)
+    made.unlink()
+    return found | {"generate_s": round(spent / len(like), 4)}
+
+
+def timed(model: Path | None, test: Path) -> dict[str, float | None]:
+    """Milliseconds per shower on one core in batches of 1 and of 100."""
+    detector = read_showers(test).detector
+    assert detector is not None
+    if model is None:
+        beam, times = Beam(), {}
+        for batch in (1, 100):
+            p = beam.primaries(5, 0, batch)
+            began = time.process_time()
+            parametric_showers(detector, p.energy, p.theta, p.phi, p.pdg, p.seed)
+            times[str(batch)] = round(1e3 * (time.process_time() - began) / batch, 2)
+        return times
+    found = time_generation(model, detector, Beam(), batches=(1, 100), repeats=5, seconds=60)
+    return {str(row["batch"]): row["ms"] for row in found["rows"]}
+
+
+def table(out: Path) -> str:
+    """Rows as tables in Markdown, one for each detector, with the floor."""
+    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    rows.sort(key=lambda row: list(JOBS).index(row["name"]))
+    lines = []
+    for detector in rows[0]["detectors"] if rows else ():
+        lines += [
+            f"\n**{detector}**\n",
+            "| kind | parameters [M] | steps | training [CPU s] | ms at 1 | at 100 | "
+            + " | ".join(COLUMNS)
+            + " |",
+            "|---" * (6 + len(COLUMNS)) + "|",
+        ]
+        for row in rows:
+            found = row["detectors"][detector]
+            one, many = (found["ms"][batch] for batch in ("1", "100"))
+            head = [
+                row["name"], f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "",
+                " + ".join(str(stage["steps"]) for stage in row["stages"]),
+                " + ".join(str(stage["cpu_s"]) for stage in row["stages"]),
+                f"{one:.1f}", f"{many:.1f}",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(head + cells(found, COLUMNS))} |")
+        floor = ["Geant4 against Geant4", *[""] * 5, *cells(found, COLUMNS, floor=True)]
+        lines.append(f"| {' | '.join(floor)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
