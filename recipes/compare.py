@@ -1,8 +1,8 @@
-"""The table of docs/models.md: all generators at equal data and equal processor time.
+"""The tables of docs/models.md: all generators, losses and scalings at equal processor time.
 
     python recipes/compare.py --data SIW.h5 SCIPB.h5 --judge NAME=GEANT4.h5,FLOOR.h5 ...
-                              [--out runs/compare] [--seconds 300] [-n 1000] [--only NAME ...]
-                              [--table]
+                              [--study kinds|losses|scalings] [--out runs/compare]
+                              [--seconds 300] [-n 1000] [--only NAME ...] [--table]
 
 Each kind is trained by its own recipe (recipes/KIND.toml) for as many steps as fit into the budget
 of processor time, found by timing a few; the autoregressive prior shares its budget with its
@@ -32,6 +32,7 @@ from caloforge.showers.formats import open_showers, read_showers, write_showers
 from caloforge.simulate.beam import Beam, event_seeds
 from caloforge.simulate.parametric import parametric_showers
 
+UNIT = ("voxels.divide=incident_mev", "voxels.transform=log")
 HERE = Path(__file__).parent
 COLUMNS = ("AUC", "response", "resolution", "hits", "depth [mm]", "cell spectrum")
 
@@ -45,7 +46,7 @@ class Stage:
     share: float = 1.0
 
 
-JOBS: Mapping[str, tuple[Stage, ...]] = {
+KINDS: Mapping[str, tuple[Stage, ...]] = {
     "classical": (),
     "diffusion, flow": (Stage("tiny"),),
     "diffusion, beliefs": (Stage("student", ("calls=2",)),),
@@ -57,6 +58,22 @@ JOBS: Mapping[str, tuple[Stage, ...]] = {
         Stage("prior", ('prior.tokeniser="{out}/vqvae"',), 0.5),
     ),
 }
+LOSSES: Mapping[str, tuple[Stage, ...]] = {
+    f"loss {loss}": (Stage("broadcast", (f"broadcast.loss={loss}", *UNIT)),)
+    for loss in ("bce", "mse", "mae", "sinkhorn")
+}
+SCALINGS: Mapping[str, tuple[Stage, ...]] = {
+    f"{divide}, {transform}": (
+        Stage("broadcast", ("broadcast.loss=mse", f"voxels.divide={divide}",
+                            f"voxels.transform={transform}")),
+    )
+    for divide, transform in (
+        ("incident_mev", "none"), ("incident_gev", "none"), ("largest", "none"),
+        ("percentile", "none"), ("incident_mev", "log"), ("incident_mev", "power"),
+        ("incident_mev", "logit"), ("largest", "log"), ("percentile", "log"),
+    )
+}  # fmt: skip
+STUDIES = {"kinds": KINDS, "losses": LOSSES, "scalings": SCALINGS}
 
 
 def main() -> None:
@@ -68,17 +85,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("-n", type=int, default=1000)
-    parser.add_argument("--only", nargs="*", default=list(JOBS))
+    parser.add_argument("--study", choices=list(STUDIES), default="kinds")
+    parser.add_argument("--only", nargs="*")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
+    jobs = STUDIES[asked.study]
+    asked.out = asked.out / asked.study
     asked.out.mkdir(parents=True, exist_ok=True)
-    for name in asked.only:
+    for name in asked.only or jobs:
         if not asked.table:
-            print(name, json.dumps(measured(name, asked)), flush=True)
-    print(table(asked.out))
+            print(name, json.dumps(measured(name, jobs[name], asked)), flush=True)
+    print(table(asked.out, list(jobs)))
 
 
-def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
+def measured(name: str, stages: tuple[Stage, ...], asked: argparse.Namespace) -> dict[str, Any]:
     """Train, generate, compare and time one kind, or read what was found before."""
     out = asked.out / name.replace(" ", "-").replace(",", "").replace("+-", "")
     done = out.with_suffix(".json")
@@ -86,24 +106,24 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         return dict(json.loads(done.read_text()))
     row: dict[str, Any] = {"name": name, "stages": [], "parameters": 0, "detectors": {}}
     model = out
-    for stage in JOBS[name]:
+    for stage in stages:
         model = out / stage.recipe
         changes = [change.format(out=out) for change in stage.changes]
         changes += [f"data={json.dumps(asked.data)}"]
         recipe = load_recipe(HERE / f"{stage.recipe}.toml", changes)
         row["stages"].append(trained(recipe, model, stage.share * asked.seconds))
-    if JOBS[name]:
+    if stages:
         row["parameters"] = sum(p.numel() for p in load_model(model).network.parameters())
     out.mkdir(exist_ok=True)
     for pair in asked.judge:
         detector, _, files = pair.partition("=")
         test, floor = (Path(file) for file in files.split(","))
         made = out / f"{detector}.h5"
-        if JOBS[name]:
+        if stages:
             row["detectors"][detector] = generated(model, test, floor, made, asked.n)
         else:
             row["detectors"][detector] = classical(test, floor, made, asked.n)
-        row["detectors"][detector]["ms"] = timed(model if JOBS[name] else None, test)
+        row["detectors"][detector]["ms"] = timed(model if stages else None, test)
     done.write_text(json.dumps(row, indent=1))
     return row
 
@@ -140,10 +160,10 @@ def timed(model: Path | None, test: Path) -> dict[str, float | None]:
     return {str(row["batch"]): row["ms"] for row in found["rows"]}
 
 
-def table(out: Path) -> str:
+def table(out: Path, names: list[str]) -> str:
     """Rows as tables in Markdown, one for each detector, with the floor."""
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
-    rows.sort(key=lambda row: list(JOBS).index(row["name"]))
+    rows.sort(key=lambda row: names.index(row["name"]))
     lines = []
     for detector in rows[0]["detectors"] if rows else ():
         lines += [

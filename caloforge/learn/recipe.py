@@ -16,8 +16,10 @@ from caloforge.learn.settings import (
     TABLES,
     BroadcastSettings,
     MaskedViTSettings,
+    PriorSettings,
     VaeSettings,
     VoxelSettings,
+    VqvaeSettings,
 )
 
 __all__ = ["DIAL", "Recipe", "load_recipe", "recipe_of"]
@@ -42,10 +44,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Recipe(BaseModel):
     """What to train, on what, and how long.
 
-    model: the kind, see `caloforge.learn.models.family`; voxels, vit, vae, broadcast: tables of
-    single kinds, see `caloforge.learn.settings`; data: paths or glob patterns of shower files,
-    relative to the working directory; size: one of the sizes of the model; process, calls, head,
-    plain, geometry, positions: see `DiffusionConfig`;
+    model: the kind, see `caloforge.learn.models.family`; voxels, ...: tables of single kinds, see
+    `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to the
+    working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
+    positions: see `DiffusionConfig`;
     start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
     of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
     of the showers of which some tokens are seen clean and the others have to be found (masked
@@ -93,6 +95,8 @@ class Recipe(BaseModel):
     vit: MaskedViTSettings | None = None
     vae: VaeSettings | None = None
     broadcast: BroadcastSettings | None = None
+    vqvae: VqvaeSettings | None = None
+    prior: PriorSettings | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)

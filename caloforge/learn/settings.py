@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TABLES", "BroadcastSettings", "MaskedViTSettings", "VaeSettings", "VoxelSettings"]
+__all__ = [
+    "TABLES", "BroadcastSettings", "MaskedViTSettings", "PriorSettings", "VaeSettings",
+    "VoxelSettings", "VqvaeSettings",
+]  # fmt: skip
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -93,10 +97,52 @@ class BroadcastSettings(BaseModel):
     energy: float = Field(default=0.0, ge=0)
 
 
+class VqvaeSettings(BaseModel):
+    """``[vqvae]``: the tokeniser.
+
+    tokens: codes a shower, from the entrance outward; codes: size of the codebook; width_code:
+    numbers of a code's vector; quantiser: ``ema``, a codebook of running means, or ``fsq``, rounded
+    components; levels: of those components, one code each combination; loss: of the voxels:
+    ``beliefs`` (filled or not, and how far, by likelihood) or a distance to one guess; commitment:
+    weight of the encoder's distance to its codes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int = Field(default=64, ge=1)
+    codes: int = Field(default=512, ge=2)
+    width_code: int = Field(default=16, ge=1)
+    quantiser: Literal["ema", "fsq"] = "ema"
+    levels: tuple[Annotated[int, Field(ge=3)], ...] = (8, 8, 8)
+    loss: Literal["beliefs", "bce", "mse", "mae", "sinkhorn"] = "beliefs"
+    commitment: float = Field(default=0.25, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VqvaeSettings:
+        if self.quantiser == "fsq" and math.prod(self.levels) != self.codes:
+            raise ValueError(
+                f"levels {self.levels} make {math.prod(self.levels)} codes, not {self.codes}"
+            )
+        return self
+
+
+class PriorSettings(BaseModel):
+    """``[prior]``: the autoregressive law of a tokeniser's codes.
+
+    tokeniser: checkpoint folder of a trained model of kind ``vqvae``; mixture: Gaussians of an
+    energy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokeniser: str
+    mixture: int = Field(default=4, ge=1)
+
+
 # The kinds of models that a table is for; each kind reads the table of its name.
 TABLES: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "voxels": VoxelSettings, "vit": MaskedViTSettings, "vae": VaeSettings,
-        "broadcast": BroadcastSettings,
+        "broadcast": BroadcastSettings, "vqvae": VqvaeSettings, "prior": PriorSettings,
     }
 )  # fmt: skip
