@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloforge.errors import RequestError
-from caloforge.learn.settings import TABLES, MaskedViTSettings, VoxelSettings
+from caloforge.learn.settings import TABLES, GraphSettings, MaskedViTSettings, VoxelSettings
 
 __all__ = ["DIAL", "Recipe", "load_recipe", "recipe_of"]
 
@@ -36,9 +36,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Recipe(BaseModel):
     """What to train, on what, and how long.
 
-    model: the kind, see `caloforge.learn.models.family`; voxels, vit: tables of single kinds, see
-    `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to the
-    working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
+    model: the kind, see `caloforge.learn.models.family`; voxels, vit, graph: tables of single
+    kinds, see `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to
+    the working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
     positions: see `DiffusionConfig`;
     start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
     of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
@@ -85,6 +85,7 @@ class Recipe(BaseModel):
     scale_steps: int = Field(default=2000, ge=1)
     voxels: VoxelSettings | None = None
     vit: MaskedViTSettings | None = None
+    graph: GraphSettings | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TABLES", "MaskedViTSettings", "VoxelSettings"]
+__all__ = ["TABLES", "GraphSettings", "MaskedViTSettings", "VoxelSettings"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -57,7 +57,25 @@ class MaskedViTSettings(BaseModel):
         return self
 
 
+class GraphSettings(BaseModel):
+    """``[graph]``: of a graph network.
+
+    neighbours: of each hit; most: hits of a shower, beyond which the least likely are left out;
+    draws: how often everything is drawn, each time seeing the draft before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neighbours: int = Field(default=8, ge=1, le=64)
+    most: int = Field(default=4096, ge=1)
+    draws: int = Field(default=2, ge=1, le=16)
+
+
 # The kinds of models that a table is for; each kind reads the table of its name.
 TABLES: Mapping[str, type[BaseModel]] = MappingProxyType(
-    {"voxels": VoxelSettings, "vit": MaskedViTSettings}
+    {
+        "voxels": VoxelSettings,
+        "vit": MaskedViTSettings,
+        "graph": GraphSettings,
+    }
 )
