@@ -38,8 +38,8 @@ class Recipe(BaseModel):
 
     model: the kind, see `caloforge.learn.models.family`; voxels, vit, graph: tables of single
     kinds, see `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to
-    the working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
-    positions: see `DiffusionConfig`;
+    the working directory; size: one of the sizes of the model; process, calls, head, plain,
+    geometry, positions: see `DiffusionConfig`;
     start: a shipped model or a checkpoint folder whose weights to begin from; method, rank: what
     of it an adaptation changes (`caloforge.learn.adapt`), and the rank of adapters; masked: share
     of the showers of which some tokens are seen clean and the others have to be found (masked
