@@ -15,6 +15,7 @@ from caloforge.errors import RequestError
 from caloforge.learn.settings import (
     TABLES,
     BroadcastSettings,
+    GraphSettings,
     MaskedViTSettings,
     PriorSettings,
     VaeSettings,
@@ -97,6 +98,7 @@ class Recipe(BaseModel):
     broadcast: BroadcastSettings | None = None
     vqvae: VqvaeSettings | None = None
     prior: PriorSettings | None = None
+    graph: GraphSettings | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)

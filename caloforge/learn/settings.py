@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
-    "TABLES", "BroadcastSettings", "MaskedViTSettings", "PriorSettings", "VaeSettings",
-    "VoxelSettings", "VqvaeSettings",
+    "TABLES", "BroadcastSettings", "GraphSettings", "MaskedViTSettings", "PriorSettings",
+    "VaeSettings", "VoxelSettings", "VqvaeSettings",
 ]  # fmt: skip
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -139,10 +139,25 @@ class PriorSettings(BaseModel):
     mixture: int = Field(default=4, ge=1)
 
 
+class GraphSettings(BaseModel):
+    """``[graph]``: of a graph network.
+
+    neighbours: of each hit; most: hits of a shower, beyond which the least likely are left out;
+    draws: how often everything is drawn, each time seeing the draft before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neighbours: int = Field(default=8, ge=1, le=64)
+    most: int = Field(default=4096, ge=1)
+    draws: int = Field(default=2, ge=1, le=16)
+
+
 # The kinds of models that a table is for; each kind reads the table of its name.
 TABLES: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "voxels": VoxelSettings, "vit": MaskedViTSettings, "vae": VaeSettings,
         "broadcast": BroadcastSettings, "vqvae": VqvaeSettings, "prior": PriorSettings,
+        "graph": GraphSettings,
     }
 )  # fmt: skip
