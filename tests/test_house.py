@@ -16,7 +16,7 @@ PACKAGE = ROOT / "caloforge"
 FILES = sorted(PACKAGE.rglob("*.py"))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-ROOMS = ("detector", "showers", "simulate", "learn", "evaluate", "deploy", "cli")
+ROOMS = ("detector", "showers", "simulate", "learn", "evaluate", "tasks", "deploy", "cli")
 TOP = {
     "__init__",
     "complete",

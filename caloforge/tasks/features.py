@@ -1,0 +1,187 @@
+"""What a pretrained model sees in a shower: its tokens after a block, pooled to one row.
+
+*Pooling.* The mean over all tokens forgets where along the depth something was; ``front`` also has
+the first tokens one by one, for where a shower begins tells a photon from an electron.
+
+The shower is shown at a noise level of choice (1: as it is; features of noisy inputs are those of a
+diffusion model in the sense of arXiv:2307.08702), under conditions that do not know the primary
+(`blind`), and the tokens after a block are normalised and pooled. In front stand the logarithm of
+the energy that the visible energy suggests, and its square: the whitening takes the total out of
+what the network sees, so it has to be given back.
+
+A family of models takes part with one function in `TOKENS`, which gives its tokens, and one in
+`CUTS`, which gives its first blocks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloforge.errors import RequestError
+from caloforge.learn.checkpoint import Model
+from caloforge.learn.condition import Conditions
+from caloforge.learn.models.diffusion import DiffusionTransformer
+from caloforge.learn.preprocess import Scaled, ShowerScale
+from caloforge.progress import progress
+from caloforge.showers.showers import Showers
+from caloforge.tasks.blind import Blind
+
+__all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "seen"]
+
+FRONT = 4  # Tokens along the depth.
+SCALARS = 2  # Features that are not the network's, see the module.
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model looks at a shower: after which `block` (1 is the first), by which `pooling` of
+    `POOLS`, at which noise `level` (1: clean), with the noise of which `seed`.
+    """
+
+    block: int = 1
+    pooling: str = "mean+total"
+    level: float = 1.0
+    seed: int = 0
+
+    def check(self, network: Any) -> View:
+        """Return itself; raises `RequestError` for what the network or the module has not."""
+        blocks = len(network.blocks)
+        if not 1 <= self.block <= blocks:
+            raise RequestError(f"the model has blocks 1 to {blocks}; there is no {self.block}")
+        if self.pooling not in POOLS:
+            raise RequestError(f"unknown pooling '{self.pooling}'; known are {', '.join(POOLS)}")
+        if not 0 < self.level <= 1:
+            raise RequestError("the noise level must be above 0 (noise) and at most 1 (clean)")
+        return self
+
+
+# --- families -----------------------------------------------------------------------------------
+
+
+def diffusion_tokens(
+    network: DiffusionTransformer, clean: Scaled, given: Conditions, view: View
+) -> Tensor:
+    """Tokens (B, 1 + T, D) of a (cut) diffusion transformer, the total's first."""
+    b, t = len(clean.energies), view.level
+    if t < 1:
+        # One and the same noise for all: features of a shower depend on nothing but the shower.
+        draw = torch.Generator().manual_seed(view.seed)
+        voxels = torch.randn(clean.voxels.shape[1:], generator=draw).to(clean.voxels)
+        energies = torch.randn(clean.energies.shape[1:], generator=draw).to(clean.energies)
+        clean = Scaled(
+            torch.lerp(voxels.expand_as(clean.voxels), clean.voxels, t),
+            torch.lerp((energies @ network.colour).expand_as(clean.energies), clean.energies, t),
+        )
+    level = torch.full((b, 1), t, device=clean.voxels.device)
+    return network.trunk(clean, level, level[:, 0], given)[0]
+
+
+def cut_diffusion(network: DiffusionTransformer, block: int) -> DiffusionTransformer:
+    """Copy of the first blocks, without heads; the last modulation is none, a norm only."""
+    part = copy.deepcopy(network)
+    part.blocks = part.blocks[:block]
+    for layer in (part.last_modulation.weight, part.last_modulation.bias):
+        nn.init.zeros_(layer)
+    for name, _ in list(part.named_children()):
+        if name.startswith(("head_", "neighbours")):
+            delattr(part, name)
+    return part
+
+
+Tokens = Callable[[Any, Scaled, Conditions, View], Tensor]
+TOKENS: Mapping[type[nn.Module], Tokens] = MappingProxyType(
+    {DiffusionTransformer: diffusion_tokens}
+)
+CUTS: Mapping[type[nn.Module], Callable[[Any, int], Any]] = MappingProxyType(
+    {DiffusionTransformer: cut_diffusion}
+)
+
+
+def cut(network: Any, block: int) -> Any:
+    """Copy of a network up to a block (1 is the first), which is all that features need."""
+    return CUTS[type(network)](network, block)
+
+
+# --- pooling ------------------------------------------------------------------------------------
+
+
+def _mean(tokens: Tensor, _: tuple[int, int, int]) -> Tensor:
+    return tokens[:, 1:].mean(dim=1)
+
+
+def _mean_and_total(tokens: Tensor, _: tuple[int, int, int]) -> Tensor:
+    return torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+
+
+def _front(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """The total's token, the mean of all, and the means of the first few steps in depth."""
+    b, _, d = tokens.shape
+    layers = tokens[:, 1:].reshape(b, -1, grid[2], d).mean(dim=1)  # (B, Gz, D)
+    return torch.cat([_mean_and_total(tokens, grid), layers[:, :FRONT].flatten(1)], dim=1)
+
+
+POOLS: Mapping[str, Callable[[Tensor, tuple[int, int, int]], Tensor]] = MappingProxyType(
+    {"mean": _mean, "mean+total": _mean_and_total, "front": _front}
+)
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def seen(network: Any, scale: ShowerScale, given: Conditions, voxels: Tensor, view: View
+         ) -> Tensor:  # fmt: skip
+    """Features (B, SCALARS + F) of voxels (B, R, PHI, Z) in MeV, under conditions of `Blind`.
+
+    `network` is cut already. Gradients flow to its weights.
+    """
+    tokens = TOKENS[type(network)](network, scale(voxels, given), given, view)
+    x = (given.energy / 1e3).log()[:, None]
+    pooled = POOLS[view.pooling](tokens, network.patches.grid)
+    return torch.cat([x, x.square(), pooled], dim=1)
+
+
+def glances(showers: Showers, device: torch.device, batch: int = 64) -> Iterator[Tensor]:
+    """Voxels (B, R, PHI, Z) in MeV of all showers, batch by batch."""
+    for start in range(0, len(showers), batch):
+        yield torch.from_numpy(showers[start : start + batch].dense()).to(device)
+
+
+@torch.inference_mode()
+def features(model: Model, showers: Showers, view: View) -> NDArray[np.float32]:
+    """Features (N, SCALARS + F) of N showers, energies in them as ln(E/GeV), in batches.
+
+    The network of `model` may be whole or cut. Raises `RequestError` if the showers do not say
+    their detector or their mesh does not fit the model.
+    """
+    check_showers(model, showers)
+    assert showers.detector is not None
+    whole = len(model.network.blocks) > view.block or hasattr(model.network, "head_total")
+    network = cut(model.network, view.block) if whole else model.network
+    network.eval()
+    blind, rows = Blind(model.scale, showers.detector), []
+    with progress("features", len(showers), "showers") as advance:
+        for voxels in glances(showers, next(network.parameters()).device):
+            rows.append(seen(network, model.scale, blind(voxels), voxels, view).cpu().numpy())
+            advance(len(voxels))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def check_showers(model: Model, showers: Showers) -> None:
+    """Refuse, with `RequestError`, showers without a detector or on a mesh of other cells."""
+    if showers.detector is None:
+        raise RequestError("the showers do not say their detector; convert them with --detector")
+    shape = model.network.config.shape
+    if showers.mesh.shape != shape:
+        raise RequestError(f"the showers are on a mesh of {showers.mesh.shape} cells, the model "
+                           f"knows {shape}; take showers on such a mesh")  # fmt: skip
+    if len(showers) == 0:
+        raise RequestError("there are no showers in the file; give another")
