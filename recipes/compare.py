@@ -32,7 +32,7 @@ from caloforge.showers.formats import open_showers, read_showers, write_showers
 from caloforge.simulate.beam import Beam, event_seeds
 from caloforge.simulate.parametric import parametric_showers
 
-UNIT = ("voxels.divide=incident_mev", "voxels.transform=log")
+LOG = ("voxels.divide=incident_mev", "voxels.transform=log")
 HERE = Path(__file__).parent
 COLUMNS = ("AUC", "response", "resolution", "hits", "depth [mm]", "cell spectrum")
 
@@ -59,12 +59,12 @@ KINDS: Mapping[str, tuple[Stage, ...]] = {
     ),
 }
 LOSSES: Mapping[str, tuple[Stage, ...]] = {
-    f"loss {loss}": (Stage("broadcast", (f"broadcast.loss={loss}", *UNIT)),)
-    for loss in ("bce", "mse", "mae", "sinkhorn")
+    f"loss {loss}": (Stage("broadcast", (f"broadcast.loss={loss}", f"broadcast.kl={kl}", *LOG)),)
+    for loss, kl in (("bce", 1.0), ("mse", 1.0), ("mae", 1.0), ("sinkhorn", 0.01))
 }
 SCALINGS: Mapping[str, tuple[Stage, ...]] = {
     f"{divide}, {transform}": (
-        Stage("broadcast", ("broadcast.loss=mse", f"voxels.divide={divide}",
+        Stage("broadcast", ("broadcast.loss=mse", "broadcast.kl=1.0", f"voxels.divide={divide}",
                             f"voxels.transform={transform}")),
     )
     for divide, transform in (
