@@ -1,6 +1,7 @@
 """The tables of docs/models/vit.md: what a masked transformer learns, by pretext.
 
-    python recipes/pretexts.py --data SIW.h5 SCIPB.h5 --test GEANT4.h5 --energies E.h5 --particles MIXED.h5
+    python recipes/pretexts.py --data SIW.h5 SCIPB.h5 --test GEANT4.h5
+                               --energies ELECTRONS.h5 --particles MIXED.h5
                                [--out runs/pretexts] [--seconds 60]
                                [--only NAME ...] [--table]
 
