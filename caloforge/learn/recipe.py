@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloforge.errors import RequestError
+from caloforge.files import read_toml
 from caloforge.learn.settings import (
     TABLES,
     BroadcastSettings,
@@ -138,14 +139,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises `RequestError` for a missing file, an unknown key or a value out of range.
     """
-    path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError:
-        raise RequestError(f"there is no recipe '{path}'; correct the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"recipe '{path}' is no valid TOML: {error}") from None
-    return recipe_of(values, changes, str(path))
+    return recipe_of(read_toml(Path(path), "recipe"), changes, str(path))
 
 
 def recipe_of(values: Mapping[str, Any], changes: Sequence[str], source: str) -> Recipe:
