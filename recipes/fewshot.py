@@ -170,7 +170,7 @@ def answered(
 def inputs(model: Model, showers: Showers) -> np.ndarray:
     """What a network is shown of the energies, whitened (N, 2 + K), without a network."""
     assert showers.detector is not None
-    blind, rows = Blind(model.scale, showers.detector), []
+    blind, rows = Blind(model.scale, showers.detector, torch.device("cpu")), []
     for voxels in glances(showers, torch.device("cpu")):
         given = blind(voxels)
         x = (given.energy / 1e3).log()[:, None]

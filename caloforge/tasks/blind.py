@@ -7,7 +7,9 @@ through the preprocessing. Here everything is what can be assumed of a shower of
 voxels and the detector are known:
 
 - the energy is that of which the model's whitening expects the observed visible energy,
-  :math:`E_{vis}(E) = E_{obs}`, a curve that is inverted once for a detector;
+  :math:`E_{vis}(E) = E_{obs}`, a curve that is inverted once for a detector; a model without such
+  a whitening takes the visible energy over the calculated sampling fraction of electrons
+  (hep-ex/0001020);
 - the angle is a right one, :math:`\theta = \pi/2`, for features and maps;
 - the particle is an electron.
 
@@ -17,6 +19,8 @@ What the angle does to a shower is still seen, as sampling layers that are cut a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +29,7 @@ from torch import Tensor
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
 from caloforge.learn.preprocess import ShowerScale
+from caloforge.simulate.parametric import medium
 
 __all__ = ["Blind"]
 
@@ -36,23 +41,28 @@ _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 
 
 class Blind:
-    """Assumed conditions of showers in one detector, for a model with the whitening `scale`.
+    """Assumed conditions of showers in one detector, for a model with the preprocessing `scale`.
 
     Raises `RequestError` for a detector that has no describing stack.
     """
 
-    def __init__(self, scale: ShowerScale, detector: Detector) -> None:
-        self.one = conditions([detector], np.zeros(1, np.int64), [1e4], [np.pi / 2], [11])
-        self.one = self.one.to(scale.voxel_mean.device)
-        energy = torch.logspace(np.log10(LOWEST), np.log10(HIGHEST), POINTS)
-        features = self._features(energy.to(self.one.energy.device))
-        with torch.inference_mode():
-            mean = scale.energies.moments(features)[0][:, 0].cpu().double().numpy()
-        offset = 0.1 * float(self.one.features[0, _LOSS].exp())
-        self._energy = energy.double().numpy()
+    def __init__(self, scale: Any, detector: Detector, device: torch.device) -> None:
+        one = conditions([detector], np.zeros(1, np.int64), [1e4], [np.pi / 2], [11])
+        self.one = one.to(device)
+        self._energy = np.geomspace(LOWEST, HIGHEST, POINTS)
+        seen = medium(detector.described_stack()).visible * self._energy
+        if isinstance(scale, ShowerScale):
+            seen = self._expected(scale)
         # A shower of more energy leaves more: what the curve of a poor model does otherwise is cut.
-        seen = np.maximum.accumulate(np.exp(mean) * self._energy - offset)
-        self._visible = np.maximum(seen, 1e-6)
+        self._visible = np.maximum(np.maximum.accumulate(seen), 1e-6)
+
+    @torch.inference_mode()
+    def _expected(self, scale: ShowerScale) -> NDArray[np.float64]:
+        """Visible energies (P,) in MeV that the whitening expects of the curve's energies."""
+        energy = torch.from_numpy(self._energy).float().to(self.one.energy.device)
+        mean = scale.energies.moments(self._features(energy))[0][:, 0].cpu().double().numpy()
+        offset = 0.1 * float(self.one.features[0, _LOSS].exp())
+        return np.asarray(np.exp(mean) * self._energy - offset)
 
     def energy(self, visible: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energy (N,) in MeV that a visible energy (N,) suggests, within the curve's ends."""

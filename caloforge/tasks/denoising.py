@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.errors import RequestError
-from caloforge.learn.checkpoint import Model
+from caloforge.learn.checkpoint import Model, diffusion_of
 from caloforge.learn.condition import FEATURE_NAMES, PARTICLES, Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
@@ -45,16 +45,18 @@ def denoising_losses(
     Raises `RequestError` for a particle that the model is never told, and showers that do not fit.
     """
     unknown = [code for code in codes if code not in PARTICLES]
-    if unknown or model.network.config.plain:
+    network = diffusion_of(model, "the model")
+    if unknown or network.config.plain:
         raise RequestError(f"the model is not told particles with PDG code {unknown}; it can tell "
                            f"apart {', '.join(map(str, PARTICLES))}")  # fmt: skip
     check_showers(model, showers)
     assert showers.detector is not None
-    blind, rows = Blind(model.scale, showers.detector), []
+    device = next(network.parameters()).device
+    blind, rows = Blind(model.scale, showers.detector, device), []
     draw = torch.Generator().manual_seed(seed)
     at = (torch.arange(levels) + 0.5) / levels
     with progress("denoising", len(showers), "showers") as advance:
-        for voxels in glances(showers, next(model.network.parameters()).device):
+        for voxels in glances(showers, device):
             given = blind(voxels)
             told = [_told(given, code) for code in codes]
             rows.append(_losses(model, voxels, told, at, draw).cpu().double().numpy())

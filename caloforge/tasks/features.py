@@ -6,8 +6,8 @@ the first tokens one by one, for where a shower begins tells a photon from an el
 The shower is shown at a noise level of choice (1: as it is; features of noisy inputs are those of a
 diffusion model in the sense of arXiv:2307.08702), under conditions that do not know the primary
 (`blind`), and the tokens after a block are normalised and pooled. In front stand the logarithm of
-the energy that the visible energy suggests, and its square: the whitening takes the total out of
-what the network sees, so it has to be given back.
+the energy that the visible energy suggests, and its square: the preprocessing takes the total out
+of what the network sees, so it has to be given back.
 
 A family of models takes part with one function in `TOKENS`, which gives its tokens, and one in
 `CUTS`, which gives its first blocks.
@@ -19,10 +19,11 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,7 +31,8 @@ from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
-from caloforge.learn.preprocess import Scaled, ShowerScale
+from caloforge.learn.models.masked import MaskedTransformer
+from caloforge.learn.preprocess import Scaled
 from caloforge.progress import progress
 from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind
@@ -54,6 +56,9 @@ class View:
 
     def check(self, network: Any) -> View:
         """Return itself; raises `RequestError` for what the network or the module has not."""
+        if type(network) not in TOKENS:
+            raise RequestError("features come from a diffusion model or a masked transformer; name "
+                               "one with --model")  # fmt: skip
         blocks = len(network.blocks)
         if not 1 <= self.block <= blocks:
             raise RequestError(f"the model has blocks 1 to {blocks}; there is no {self.block}")
@@ -67,22 +72,42 @@ class View:
 # --- families -----------------------------------------------------------------------------------
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def diffusion_tokens(
     network: DiffusionTransformer, clean: Scaled, given: Conditions, view: View
 ) -> Tensor:
     """Tokens (B, 1 + T, D) of a (cut) diffusion transformer, the total's first."""
-    b, t = len(clean.energies), view.level
-    if t < 1:
-        # One and the same noise for all: features of a shower depend on nothing but the shower.
-        draw = torch.Generator().manual_seed(view.seed)
-        voxels = torch.randn(clean.voxels.shape[1:], generator=draw).to(clean.voxels)
-        energies = torch.randn(clean.energies.shape[1:], generator=draw).to(clean.energies)
-        clean = Scaled(
-            torch.lerp(voxels.expand_as(clean.voxels), clean.voxels, t),
-            torch.lerp((energies @ network.colour).expand_as(clean.energies), clean.energies, t),
-        )
-    level = torch.full((b, 1), t, device=clean.voxels.device)
-    return network.trunk(clean, level, level[:, 0], given)[0]
+    noisy = noised(clean, view, network.colour)
+    level = torch.full((len(clean.energies), 1), view.level, device=clean.voxels.device)
+    return network.trunk(noisy, level, level[:, 0], given)[0]
+
+
+def masked_tokens(
+    network: MaskedTransformer, clean: Scaled, given: Conditions, view: View
+) -> Tensor:
+    """Tokens (B, 1 + T, D) of a masked transformer, nothing hidden; the first is their mean."""
+    tokens = network.tokens(noised(clean, view).voxels, given, view.block)
+    tokens = F.layer_norm(tokens, tokens.shape[-1:])
+    return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+
+
+def noised(clean: Scaled, view: View, colour: Tensor | None = None) -> Scaled:
+    """A shower at the noise level of a view, with voxels (B, R, PHI, Z); no unit.
+
+    One and the same noise for all: features of a shower depend on nothing but the shower.
+    """
+    if view.level == 1:
+        return clean
+    draw = torch.Generator().manual_seed(view.seed)
+    voxels, energies = (torch.randn(p.shape[1:], generator=draw).to(p) for p in clean)
+    if colour is not None:
+        energies = energies @ colour
+    return Scaled(
+        torch.lerp(voxels.expand_as(clean.voxels), clean.voxels, view.level),
+        torch.lerp(energies.expand_as(clean.energies), clean.energies, view.level),
+    )
 
 
 def cut_diffusion(network: DiffusionTransformer, block: int) -> DiffusionTransformer:
@@ -91,6 +116,17 @@ def cut_diffusion(network: DiffusionTransformer, block: int) -> DiffusionTransfo
     part.blocks = part.blocks[:block]
     for layer in (part.last_modulation.weight, part.last_modulation.bias):
         nn.init.zeros_(layer)
+    return _headless(part)
+
+
+def cut_masked(network: MaskedTransformer, block: int) -> MaskedTransformer:
+    """Copy of the first blocks, without decoder and heads."""
+    part = copy.deepcopy(network)
+    part.blocks, part.decoder = part.blocks[:block], part.decoder[:0]
+    return _headless(part)
+
+
+def _headless(part: Network) -> Network:
     for name, _ in list(part.named_children()):
         if name.startswith(("head_", "neighbours")):
             delattr(part, name)
@@ -99,10 +135,10 @@ def cut_diffusion(network: DiffusionTransformer, block: int) -> DiffusionTransfo
 
 Tokens = Callable[[Any, Scaled, Conditions, View], Tensor]
 TOKENS: Mapping[type[nn.Module], Tokens] = MappingProxyType(
-    {DiffusionTransformer: diffusion_tokens}
+    {DiffusionTransformer: diffusion_tokens, MaskedTransformer: masked_tokens}
 )
 CUTS: Mapping[type[nn.Module], Callable[[Any, int], Any]] = MappingProxyType(
-    {DiffusionTransformer: cut_diffusion}
+    {DiffusionTransformer: cut_diffusion, MaskedTransformer: cut_masked}
 )
 
 
@@ -137,7 +173,7 @@ POOLS: Mapping[str, Callable[[Tensor, tuple[int, int, int]], Tensor]] = MappingP
 # --- rows ---------------------------------------------------------------------------------------
 
 
-def seen(network: Any, scale: ShowerScale, given: Conditions, voxels: Tensor, view: View
+def seen(network: Any, scale: Any, given: Conditions, voxels: Tensor, view: View
          ) -> Tensor:  # fmt: skip
     """Features (B, SCALARS + F) of voxels (B, R, PHI, Z) in MeV, under conditions of `Blind`.
 
@@ -164,12 +200,11 @@ def features(model: Model, showers: Showers, view: View) -> NDArray[np.float32]:
     """
     check_showers(model, showers)
     assert showers.detector is not None
-    whole = len(model.network.blocks) > view.block or hasattr(model.network, "head_total")
-    network = cut(model.network, view.block) if whole else model.network
-    network.eval()
-    blind, rows = Blind(model.scale, showers.detector), []
+    network = cut(model.network, view.block).eval()
+    device = next(network.parameters()).device
+    blind, rows = Blind(model.scale, showers.detector, device), []
     with progress("features", len(showers), "showers") as advance:
-        for voxels in glances(showers, next(network.parameters()).device):
+        for voxels in glances(showers, device):
             rows.append(seen(network, model.scale, blind(voxels), voxels, view).cpu().numpy())
             advance(len(voxels))
     return np.concatenate(rows).astype(np.float32)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.muon import Muon
 from caloforge.progress import progress
 from caloforge.showers.showers import Showers
@@ -50,7 +49,7 @@ class Tuned:
 def fresh(model: Model, seed: int) -> Model:
     """The same network, not trained; its preprocessing is kept, which favours it."""
     torch.manual_seed(seed)
-    network = DiffusionTransformer(model.network.config)
+    network = type(model.network)(model.network.config)
     for name, value in model.network.named_buffers(recurse=False):
         network.get_buffer(name).copy_(value)
     return replace(model, network=network.to(next(model.network.parameters()).device))
@@ -86,7 +85,8 @@ def _learn(
 ) -> dict[int, float]:  # fmt: skip
     """Train in place, and put back the best state; returns the losses of the looks."""
     assert showers.detector is not None
-    blind, train = Blind(model.scale, showers.detector), rows[0]
+    device = next(both.parameters()).device
+    blind, train = Blind(model.scale, showers.detector, device), rows[0]
     both.requires_grad_(True)
     optimisers = {
         1.0: Muon(model.network, lr=budget.rate, weight_decay=0.01),
@@ -105,7 +105,7 @@ def _learn(
                 for group in optimiser.param_groups:
                     group["lr"] = budget.rate * rate * share
             chosen, voxels = _batch(showers, train, budget.batch, (seed, step))
-            voxels = voxels.to(blind.one.energy.device)
+            voxels = voxels.to(device)
             x = seen(model.network, model.scale, blind(voxels), voxels, view)
             loss = _loss(question, both["head"](x), x, target[chosen]) / spread
             both.zero_grad()

@@ -14,6 +14,7 @@ from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind
 from caloforge.tasks.features import View, features
 
+CPU = torch.device("cpu")
 Toy = Callable[..., Showers]
 
 
@@ -43,7 +44,7 @@ def test_features_do_change_with_the_shower(
 def test_the_assumed_energy_inverts_the_mean_response(
     tiny_model: Model, small_detector: Detector
 ) -> None:
-    blind = Blind(tiny_model.scale, small_detector)
+    blind = Blind(tiny_model.scale, small_detector, CPU)
     energy = np.geomspace(2e3, 9e4, 20)
     given = blind._features(torch.from_numpy(energy).float())
     with torch.inference_mode():
@@ -56,7 +57,7 @@ def test_the_assumed_energy_inverts_the_mean_response(
 def test_an_empty_shower_and_a_huge_one_have_conditions(
     tiny_model: Model, small_detector: Detector
 ) -> None:
-    blind = Blind(tiny_model.scale, small_detector)
+    blind = Blind(tiny_model.scale, small_detector, CPU)
     voxels = torch.zeros(2, *small_detector.mesh.shape)
     voxels[1] += 1e6
     given = blind(voxels)

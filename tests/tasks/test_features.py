@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError
-from caloforge.learn.checkpoint import Model
+from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.recipe import Recipe
+from caloforge.learn.train import train
 from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind
 from caloforge.tasks.features import POOLS, SCALARS, TOKENS, View, cut, features
@@ -24,7 +28,7 @@ def test_a_cut_network_has_the_tokens_of_the_whole_one_after_that_block(
     network, kept = tiny_model.network, []
     hook = network.blocks[0].register_forward_hook(lambda _m, _i, out: kept.append(out))
     voxels = torch.from_numpy(toy(small_detector, 8).dense())
-    given = Blind(tiny_model.scale, small_detector)(voxels)
+    given = Blind(tiny_model.scale, small_detector, torch.device("cpu"))(voxels)
     clean = tiny_model.scale(voxels, given)
     with torch.inference_mode():
         TOKENS[type(network)](network, clean, given, View())
@@ -46,6 +50,32 @@ def test_a_row_does_not_depend_on_the_other_showers(
     assert features(tiny_model, showers[np.array([69, 3])], view) == pytest.approx(
         rows[[69, 3]], abs=1e-4
     )
+
+
+@pytest.fixture(scope="module")
+def masked(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A masked transformer after a few steps."""
+    out = tmp_path_factory.mktemp("vit")
+    data = [str(path) for path in toy_files]
+    train(Recipe(model="vit", size="micro", data=data, steps=5, batch=32, warmup=2), out)
+    return load_model(out)
+
+
+@pytest.mark.parametrize("level", [1.0, 0.7])
+def test_a_masked_transformer_has_features_that_do_not_know_the_truth(
+    masked: Model, toy: Toy, small_detector: Detector, level: float
+) -> None:
+    showers = toy(small_detector, 10)
+    other = showers.with_(energy=showers.energy * 3, theta=np.full(10, 1.0), pdg=np.full(10, 22))
+    one, two = (View(k, "front", level).check(masked.network) for k in (1, 2))
+    rows = features(masked, showers, one)
+    assert (rows == features(masked, other, one)).all()
+    assert not np.allclose(rows, features(masked, showers, two))
+
+
+def test_a_kind_without_tokens_is_refused(tiny_model: Model) -> None:
+    with pytest.raises(RequestError, match="masked transformer"):
+        View().check(replace(tiny_model, network=torch.nn.Linear(2, 2)).network)
 
 
 def test_pooling_keeps_what_is_everywhere_the_same() -> None:
