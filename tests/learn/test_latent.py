@@ -78,6 +78,27 @@ def test_the_bound_sums_over_cells_and_its_divergence_rises_with_the_run() -> No
     assert float(own["divisor"]) == pytest.approx(0.5)
 
 
+def test_the_cross_entropy_of_a_perfect_decoder_is_nothing_and_of_another_more() -> None:
+    class Perfect(Fixed):
+        def __init__(self, clean: torch.Tensor) -> None:
+            super().__init__()
+            self.config.loss, self.found = "bce", clean.logit()
+
+        def decode(self, z: torch.Tensor, given: Conditions) -> Scaled:
+            return Scaled(self.found, torch.zeros(len(z), 0))
+
+    given = Conditions(*(torch.zeros(4, 2) for _ in range(4)))
+    clean = torch.rand(4, *SHAPE, generator=source(1))
+    clean[:, 0] *= 1e-6
+    found = [
+        float(
+            losses(Perfect(other), Scaled(clean, clean[:, :0]), given, source(0), Aim())["voxels"]
+        )
+        for other in (clean, 0.9 * clean, 0.5 * clean)
+    ]
+    assert abs(found[0]) < 1e-4 < found[1] < found[2]
+
+
 def test_an_encoder_sees_every_voxel_in_its_own_spread_and_none_too_far() -> None:
     voxels = torch.randn(300, *SHAPE, generator=source(2)) * torch.logspace(-3, 2, 24).reshape(
         SHAPE

@@ -78,7 +78,7 @@ def test_shapes_and_finite_gradients_that_depend_on_the_draw_alone(
 
 
 def test_sixteen_showers_are_learned_by_heart(batch: tuple[torch.Tensor, Conditions]) -> None:
-    """The visible energy to two per cent, each shower's profile in depth to three per cent of it."""
+    """The visible energy to two per cent, each shower's profile in depth to as much of it."""
     network, scale, clean = built(batch, kl=1e-9, **WAYS["par04"])
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 1000)
@@ -96,7 +96,7 @@ def test_sixteen_showers_are_learned_by_heart(batch: tuple[torch.Tensor, Conditi
     total, wanted = back.sum((1, 2, 3)), batch[0].sum((1, 2, 3))
     assert float((total / wanted - 1).abs().max()) < 0.02
     missed = (back.sum((1, 2)) - batch[0].sum((1, 2))).abs().sum(1) / wanted
-    assert float(missed.max()) < 0.03
+    assert float(missed.max()) < 0.02
 
 
 def test_a_latent_vector_is_one_shower_and_conditions_matter(
