@@ -6,8 +6,8 @@
 
 Each kind is trained by its own recipe (recipes/KIND.toml) for as many steps as fit into the budget
 of processor time, found by timing a few; the autoregressive prior shares its budget with its
-tokeniser. Then it generates the primaries of every Geant4 file, is compared with it, and is timed
-in batches of 1 and 100 on one core. The classical engine needs no training. What is done already is
+tokeniser. Then it generates the primaries of every Geant4 file, is compared with it; `--times`
+adds the time of a shower in batches of 1 and 100 on one core. The classical engine needs no training. What is done already is
 not done again; a run that was stopped goes on.
 """
 
@@ -87,20 +87,25 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--study", choices=list(STUDIES), default="kinds")
     parser.add_argument("--only", nargs="*")
+    parser.add_argument(
+        "--times", action="store_true", help="time what is done; on an idle machine"
+    )
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     jobs = STUDIES[asked.study]
     asked.out = asked.out / asked.study
     asked.out.mkdir(parents=True, exist_ok=True)
     for name in asked.only or jobs:
-        if not asked.table:
+        if asked.times:
+            time_row(name, jobs[name], asked)
+        elif not asked.table:
             print(name, json.dumps(measured(name, jobs[name], asked)), flush=True)
     print(table(asked.out, list(jobs)))
 
 
 def measured(name: str, stages: tuple[Stage, ...], asked: argparse.Namespace) -> dict[str, Any]:
     """Train, generate, compare and time one kind, or read what was found before."""
-    out = asked.out / name.replace(" ", "-").replace(",", "").replace("+-", "")
+    out = folder_of(name, asked)
     done = out.with_suffix(".json")
     if done.is_file():
         return dict(json.loads(done.read_text()))
@@ -123,7 +128,6 @@ def measured(name: str, stages: tuple[Stage, ...], asked: argparse.Namespace) ->
             row["detectors"][detector] = generated(model, test, floor, made, asked.n)
         else:
             row["detectors"][detector] = classical(test, floor, made, asked.n)
-        row["detectors"][detector]["ms"] = timed(model if stages else None, test)
     done.write_text(json.dumps(row, indent=1))
     return row
 
@@ -142,6 +146,25 @@ def classical(test: Path, floor: Path, made: Path, n: int) -> dict[str, Any]:
     found = compared(test, made, floor)
     made.unlink()
     return found | {"generate_s": round(spent / len(like), 4)}
+
+
+def time_row(name: str, stages: tuple[Stage, ...], asked: argparse.Namespace) -> None:
+    """Add milliseconds per shower to a row that is there."""
+    out = folder_of(name, asked)
+    done = out.with_suffix(".json")
+    if not done.is_file():
+        return
+    row = json.loads(done.read_text())
+    for pair in asked.judge:
+        detector, _, files = pair.partition("=")
+        model = out / stages[-1].recipe if stages else None
+        row["detectors"][detector]["ms"] = timed(model, Path(files.split(",")[0]))
+    done.write_text(json.dumps(row, indent=1))
+
+
+def folder_of(name: str, asked: argparse.Namespace) -> Path:
+    """Folder of a job."""
+    return Path(asked.out / name.replace(" ", "-").replace(",", "").replace("+-", ""))
 
 
 def timed(model: Path | None, test: Path) -> dict[str, float | None]:
@@ -175,7 +198,7 @@ def table(out: Path, names: list[str]) -> str:
         ]
         for row in rows:
             found = row["detectors"][detector]
-            one, many = (found["ms"][batch] for batch in ("1", "100"))
+            one, many = (found.get("ms", {}).get(batch) for batch in ("1", "100"))
             head = [
                 row["name"], f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "",
                 " + ".join(str(stage["steps"]) for stage in row["stages"]),
