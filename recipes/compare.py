@@ -2,13 +2,15 @@
 
     python recipes/compare.py --data SIW.h5 SCIPB.h5 --judge NAME=GEANT4.h5,FLOOR.h5 ...
                               [--study kinds|losses|scalings] [--out runs/compare]
-                              [--seconds 300] [-n 1000] [--only NAME ...] [--table]
+                              [--seconds 300] [-n 1000] [--only NAME ...]
+                              [--times | --table]
 
 Each kind is trained by its own recipe (recipes/KIND.toml) for as many steps as fit into the budget
 of processor time, found by timing a few; the autoregressive prior shares its budget with its
-tokeniser. Then it generates the primaries of every Geant4 file, is compared with it; `--times`
-adds the time of a shower in batches of 1 and 100 on one core. The classical engine needs no training. What is done already is
-not done again; a run that was stopped goes on.
+tokeniser. Then it generates the primaries of every Geant4 file and is compared with it. `--times`
+adds the time of a shower in batches of 1 and 100 on one core, and wants an idle machine. The
+classical engine needs no training. What is done already is not done again; a run that was stopped
+goes on.
 """
 
 from __future__ import annotations
@@ -87,9 +89,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--study", choices=list(STUDIES), default="kinds")
     parser.add_argument("--only", nargs="*")
-    parser.add_argument(
-        "--times", action="store_true", help="time what is done; on an idle machine"
-    )
+    parser.add_argument("--times", action="store_true", help="time what is done")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     jobs = STUDIES[asked.study]
