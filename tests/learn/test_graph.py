@@ -19,6 +19,7 @@ from caloforge.generate import Generator
 from caloforge.learn.checkpoint import Model, load_model, save_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.models import graph
+from caloforge.learn.models.belief import Belief
 from caloforge.learn.models.family import Aim, Manner
 from caloforge.learn.models.hitgraph import (
     EMPTY,
@@ -166,13 +167,14 @@ def learn(
 
 def by_heart(batch: Batch) -> Model:
     """A network that has seen nothing but a batch. The perceptron of the energies shares nothing
-    with the rest, and goes on alone, for its steps cost little.
+    with the rest, and goes on alone, for its steps cost little: first the means, without which a
+    likelihood takes some for chance (arXiv:2203.09168), then likelihood.
     """
     torch.manual_seed(0)
     voxels, given = batch
     config = GraphConfig.from_dict(config_of("micro", SHAPE).to_dict() | {"width": 32, "wide": 128})
     net, scale = GraphNetwork(config), graph.scale(config)
-    scale.fit(voxels, given, steps=300)
+    scale.fit(voxels, given, steps=40)
     clean = scale(voxels, given)
     net.fit(given.features, clean)
     draw, wanted = torch.Generator().manual_seed(0), clean.energies @ net.whiten
@@ -180,14 +182,14 @@ def by_heart(batch: Batch) -> Model:
     def whole() -> torch.Tensor:
         return torch.stack(list(graph.losses(net, clean, given, draw, Aim()).values())).sum()
 
-    def energies() -> torch.Tensor:
+    def energies() -> Belief:
         level = torch.randint(2, (16,), generator=draw) / 2
         noise = torch.randn(wanted.shape, generator=draw)
-        noisy = torch.lerp(noise, wanted, level[:, None])
-        return net.believe_energies(noisy, level, given).surprise(wanted).mean()
+        return net.believe_energies(torch.lerp(noise, wanted, level[:, None]), level, given)
 
     learn(whole, net, 700, 1e-2)
-    learn(energies, net.energies, 4000, 1e-2)
+    learn(lambda: (energies().value() - wanted).square().mean(), net.energies, 2000, 4e-3)
+    learn(lambda: energies().surprise(wanted).mean(), net.energies, 2000, 4e-3)
     return Model(net.requires_grad_(False), scale, None, {}, "graph")  # type: ignore[arg-type]
 
 
