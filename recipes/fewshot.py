@@ -36,7 +36,7 @@ from caloforge.tasks.baselines import shower_features
 from caloforge.tasks.blind import Blind
 from caloforge.tasks.denoising import denoising_losses, preferred
 from caloforge.tasks.events import Deal, deal, read_all
-from caloforge.tasks.features import View, features, glances
+from caloforge.tasks.features import View, features, glances, scalars
 from caloforge.tasks.head import Lesson, answers, fit_linear
 from caloforge.tasks.methods import learned, response_of, sceptics
 from caloforge.tasks.question import Question, question_of
@@ -168,13 +168,12 @@ def answered(
 
 
 def inputs(model: Model, showers: Showers) -> np.ndarray:
-    """What a network is shown of the energies, whitened (N, 2 + K), without a network."""
+    """What a network is shown of the energies, whitened (N, 3 + K), without a network."""
     assert showers.detector is not None
     blind, rows = Blind(model.scale, showers.detector, torch.device("cpu")), []
     for voxels in glances(showers, torch.device("cpu")):
         given = blind(voxels)
-        x = (given.energy / 1e3).log()[:, None]
-        rows.append(torch.cat([x, x.square(), model.scale(voxels, given).energies], dim=1).numpy())
+        rows.append(torch.cat([scalars(given), model.scale(voxels, given).energies], dim=1).numpy())
     return np.concatenate(rows)
 
 
@@ -205,7 +204,8 @@ def done(out: Path) -> set[str]:
 
 def lines(out: Path) -> list[dict[str, Any]]:
     path = out / "rows.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    found = map(json.loads, path.read_text().splitlines() if path.is_file() else ())
+    return list({(line["key"], line["method"]): line for line in found}.values())
 
 
 def record(
@@ -247,49 +247,53 @@ def scaled(estimate: dict[str, float], factor: float) -> list[float]:
 
 
 def table(out: Path) -> str:
-    """Rows as Markdown, means over seeds; see the module."""
+    """Rows as Markdown, a table for each task, means over seeds; see the module."""
+    every = lines(out)
+    tasks = sorted({(line["task"], line["particles"]) for line in every})
+    parts = []
+    for task, particles in tasks:
+        found = [x for x in every if (x["task"], x["particles"]) == (task, particles)]
+        parts.append(f"**{task} {particles}**\n\n{table_of(out, found)}")
+    return "\n\n".join(parts) or "nothing yet"
+
+
+def table_of(out: Path, every: list[dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines(out):
-        key = tuple(
-            line[k]
-            for k in ("task", "particles", "labels", "method", "model", "block", "pooling", "level")
-        )
-        groups.setdefault(key, []).append(line)  # fmt: skip
-    if not groups:
-        return "nothing yet"
-    first = next(iter(groups.values()))[0]
-    names = list(brief(first["score"]))
+    for line in every:
+        key = tuple(line[k] for k in ("labels", "method", "model", "block", "pooling", "level"))
+        groups.setdefault(key, []).append(line)
+    names = list(brief(every[0]["score"]))
     head = ["labels", "method", "features", *names, "ratio to linear", "seeds", "CPU s"]
     text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for key in sorted(groups, key=lambda k: (k[0], k[1], k[2], k[3], str(k[4:]))):
-        found = groups[key]
-        view = f"{key[4]}, block {key[5]}, {key[6]}, level {key[7]:g}"
-        plain = key[3] in ("trees", "sum", "sum, true angle") or key[4] == "inputs"
-        cells = [str(key[2]), key[3], key[4] if plain else view]
+    for key in sorted(groups, key=lambda k: (k[0], k[1], str(k[2:]))):
+        found, (labels, method, model, block, pooling, level) = groups[key], key
+        plain = method in ("trees", "sum", "sum, true angle") or model == "inputs"
+        view = model if plain else f"{Path(model).name}, block {block}, {pooling}, level {level:g}"
+        cells = [str(labels), method, view]
         for name in names:
             each = np.array([brief(line["score"])[name] for line in found])
             spread = each[:, 0].std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else 0.0
             cells.append(f"{each[:, 0].mean():.4g} ± {np.hypot(each[:, 1].mean(), spread):.2g}")
         seconds = np.mean([line["cpu_s"] for line in found])
-        text.append(
-            f"| {' | '.join([*cells, ratio(out, found), str(len(found)), f'{seconds:.0f}'])} |"
-        )
+        cells += [ratio(out, found), str(len(found)), f"{seconds:.0f}"]
+        text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
 
 
 def ratio(out: Path, found: list[dict[str, Any]]) -> str:
-    """Ratio of the headline to that of the first linear row with the same labels and seed."""
-    every, pairs = lines(out), []
+    """Ratio of the headline to that of the first linear view, with the same labels and seed."""
+    view = ("model", "block", "pooling", "level")
+    same = ("task", "particles", "labels", "seed", "test")
+    linear = [x for x in lines(out) if x["method"] == "linear"
+              and all(x[k] == found[0][k] for k in ("task", "particles"))]  # fmt: skip
+    mates = [x for x in linear if all(x[k] == linear[0][k] for k in view)]
+    pairs = []
     for line in found:
-        same = ("task", "particles", "labels", "seed", "test")
-        mates = [o for o in every if o["method"] == "linear"
-                 and all(o[k] == line[k] for k in same)]  # fmt: skip
-        if not mates or mates[0]["key"] == line["key"]:
-            return "1" if mates else "-"
-        one, other = (
-            np.load(answers_of(out, o["key"], o["method"]))["parts"] for o in (line, mates[0])
-        )
-        pairs.append(compared(Question.from_dict(line["question"]), one, other))
+        other = next((x for x in mates if all(x[k] == line[k] for k in same)), None)
+        if other is None or other["key"] == line["key"]:
+            return "-" if other is None else "1"
+        parts = (np.load(answers_of(out, x["key"], x["method"]))["parts"] for x in (line, other))
+        pairs.append(compared(Question.from_dict(line["question"]), *parts))
     value = np.mean([p.value for p in pairs])
     spread = np.std([p.value for p in pairs], ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else 0.0
     return f"{value:.3f} ± {np.hypot(np.mean([p.error for p in pairs]), spread):.3f}"

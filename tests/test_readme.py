@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 PAGES = [
     (ROOT / "docs" / f"{name}.md").read_text("utf-8")
-    for name in ("validate", "foundation", "adapt", "students", "fastsim", "cpp", "page")
+    for name in ("validate", "foundation", "adapt", "students", "fastsim", "cpp", "page", "tasks")
 ]
 
 

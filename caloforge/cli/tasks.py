@@ -39,8 +39,12 @@ def task_train(
         list[Path] | None,
         typer.Option(help="Showers to judge with; repeatable. Else a fifth of the data."),
     ] = None,
-    block: Annotated[int, typer.Option(help="Features after this block; 1 is the first.")] = 1,
-    pooling: Annotated[str, typer.Option(help="mean, mean+total or front.")] = "mean+total",
+    block: Annotated[
+        int | None, typer.Option(help="Features after this block, 1 the first; half by default.")
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="mean, mean+total or front; what suits the task by default.")
+    ] = None,
     level: Annotated[
         float, typer.Option(help="Noise level at which showers are shown: 1 is clean.")
     ] = 1.0,
@@ -60,13 +64,12 @@ def task_train(
 
     Example: caloforge task train particle mixed.h5 --labels 1000 --out runs/particle
     """
-    from caloforge.tasks.features import View
     from caloforge.tasks.question import edges_of
     from caloforge.tasks.work import Order, train_task
 
     order = Order(
-        name, method, model, View(block, pooling, level, seed), labels, particles,
-        edges_of(edges), sceptics, seed,
+        name, method, model, block, pooling, level, labels, particles, edges_of(edges), sceptics,
+        seed,
     )  # fmt: skip
     found = train_task(order, data, out, test or [], command_line())
     answer(found, as_json, f"{found['headline']}\nreport: {out / 'report.html'}")

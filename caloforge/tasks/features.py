@@ -6,8 +6,8 @@ the first tokens one by one, for where a shower begins tells a photon from an el
 The shower is shown at a noise level of choice (1: as it is; features of noisy inputs are those of a
 diffusion model in the sense of arXiv:2307.08702), under conditions that do not know the primary
 (`blind`), and the tokens after a block are normalised and pooled. In front stand the logarithm of
-the energy that the visible energy suggests, and its square: the preprocessing takes the total out
-of what the network sees, so it has to be given back.
+the energy that the visible energy suggests, its square, and the root of that energy: the
+preprocessing takes the total out of what the network sees, so it has to be given back.
 
 A family of models takes part with one function in `TOKENS`, which gives its tokens, and one in
 `CUTS`, which gives its first blocks.
@@ -37,10 +37,10 @@ from caloforge.progress import progress
 from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind
 
-__all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "seen"]
+__all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "scalars", "seen"]
 
 FRONT = 4  # Tokens along the depth.
-SCALARS = 2  # Features that are not the network's, see the module.
+SCALARS = 3  # Features that are not the network's, see the module.
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,14 @@ def seen(network: Any, scale: Any, given: Conditions, voxels: Tensor, view: View
     `network` is cut already. Gradients flow to its weights.
     """
     tokens = TOKENS[type(network)](network, scale(voxels, given), given, view)
-    x = (given.energy / 1e3).log()[:, None]
     pooled = POOLS[view.pooling](tokens, network.patches.grid)
-    return torch.cat([x, x.square(), pooled], dim=1)
+    return torch.cat([scalars(given), pooled], dim=1)
+
+
+def scalars(given: Conditions) -> Tensor:
+    """ln(E/GeV) of the assumed energy, its square, and the root of E/GeV (B, SCALARS)."""
+    x = (given.energy / 1e3).log()
+    return torch.stack([x, x.square(), (x / 2).exp()], dim=1)
 
 
 def glances(showers: Showers, device: torch.device, batch: int = 64) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +32,37 @@ __all__ = ["Order", "run_task", "train_task"]
 
 Array = NDArray[Any]
 
+# Where a shower begins tells particles apart, and at what slant its layers are cut.
+POOLING = {"particle": "front", "theta": "front"}
+
 
 @dataclass(frozen=True)
 class Order:
     """What is to be learned: `task` (see `QUESTIONS`), by `method` (see `METHODS`), on the features
-    of `model` in a `view`, from `labels` labels (of each class; all by default).
+    of `model`, from `labels` labels (of each class; all by default).
 
+    `block`, `pooling`, `level`: see `View`; by default half of the blocks, and `POOLING`.
     `particles`: names by commas; `edges_mev`: bins of energy; `sceptics`: compare with the rest.
     """
 
     task: str
     method: str = "linear"
     model: str = "base"
-    view: View = field(default_factory=View)
+    block: int | None = None
+    pooling: str | None = None
+    level: float = 1.0
     labels: int | None = None
     particles: str | None = None
     edges_mev: tuple[float, ...] | None = None
     sceptics: bool = True
     seed: int = 0
+
+    def view(self, model: Model) -> View:
+        """How `model` looks; raises `RequestError` for what it does not have."""
+        half = max(1, len(getattr(model.network, "blocks", ())) // 2)
+        block = half if self.block is None else self.block
+        pooling = self.pooling or POOLING.get(self.task, "mean+total")
+        return View(block, pooling, self.level, self.seed).check(model.network)
 
 
 def train_task(
@@ -66,16 +79,16 @@ def train_task(
     if (out / "config.json").exists():
         raise RequestError(f"'{out}' holds a model already; name another folder with --out")
     model = load_model(order.model)
-    order.view.check(model.network)
+    view = order.view(model)
     showers, tested = _together(data, test)
     question = question_of(order.task, showers, order.particles, order.edges_mev)
     dealt = deal(question, showers, labels=order.labels, tested=tested, seed=order.seed)
     with claimed_folder(out):
         rows = None
         if order.method in ("linear", "mlp"):
-            rows = _features(order, model, showers, dealt, out)
+            rows = _features(order, view, model, showers, dealt, out)
         reader = learned(
-            question, showers, dealt, backbone=order.model, view=order.view, method=order.method,
+            question, showers, dealt, backbone=order.model, view=view, method=order.method,
             rows=rows, seed=order.seed, model=model,
         )  # fmt: skip
         judged = showers[dealt.test]
@@ -94,10 +107,12 @@ def _together(data: Sequence[Path], test: Sequence[Path]) -> tuple[Showers, int]
     return everything, len(everything) - len(read_all(data))
 
 
-def _features(order: Order, model: Model, showers: Showers, dealt: Deal, out: Path) -> Array:
+def _features(
+    order: Order, view: View, model: Model, showers: Showers, dealt: Deal, out: Path
+) -> Array:
     """Features (N, F) of the showers that are used, from the folder where they are there."""
     used = np.concatenate([dealt.train, dealt.choose, dealt.test])
-    said = [backbone_hash(order.model), asdict(order.view), len(showers), used.tolist()]
+    said = [backbone_hash(order.model), asdict(view), len(showers), used.tolist()]
     digest = hashlib.sha256(json.dumps(said).encode())
     digest.update(showers.deposit.tobytes())
     digest.update(showers.cell.tobytes())
@@ -106,7 +121,7 @@ def _features(order: Order, model: Model, showers: Showers, dealt: Deal, out: Pa
         with np.load(kept) as found:
             if str(found["key"]) == key:
                 return spread_out(len(showers), used, found["rows"])
-    rows = features(model, showers[used], order.view)
+    rows = features(model, showers[used], view)
     with atomic_path(kept) as path, path.open("wb") as stream:
         np.savez(stream, key=np.array(key), rows=rows)
     return spread_out(len(showers), used, rows)
@@ -129,8 +144,8 @@ def _written(
             if question.classes}  # fmt: skip
     notes = {
         "method": f"{order.method} ({METHODS[order.method]})", "backbone": order.model,
-        "view": f"after block {order.view.block}, pooling {order.view.pooling}, noise level "
-                f"{order.view.level:g}",
+        "view": f"after block {reader.view.block}, pooling {reader.view.pooling}, noise level "
+                f"{reader.view.level:g}",
         "detector": judged.detector.name if judged.detector else "",
         "labels": f"{len(dealt.train)} to learn, {len(dealt.choose)} to choose; "
                   f"{len(dealt.test)} showers judge",

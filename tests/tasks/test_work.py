@@ -44,7 +44,7 @@ def place(
 
 
 def order(place: Path, task: str, **more: object) -> Order:
-    return Order(task, model=str(place / "model"), view=View(2), **more)  # type: ignore[arg-type]
+    return Order(task, model=str(place / "model"), block=2, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", ["energy", "theta", "particle", "bins"])
@@ -101,8 +101,14 @@ def test_features_are_found_again(
     assert train_task(order(place, "energy"), [place / "data.h5"], out) == first
     (out / "config.json").unlink()
     with pytest.raises(AssertionError, match="anew"):  # another view has other features
-        other = Order("energy", model=str(place / "model"), view=View(1))
+        other = Order("energy", model=str(place / "model"), block=1)
         train_task(other, [place / "data.h5"], out)
+
+
+def test_by_default_half_of_the_blocks_and_the_pooling_of_the_task(tiny_model: Model) -> None:
+    assert Order("energy").view(tiny_model) == View(1, "mean+total")
+    assert Order("particle", seed=4).view(tiny_model) == View(1, "front", seed=4)
+    assert Order("energy", block=2, pooling="mean").view(tiny_model) == View(2, "mean")
 
 
 @pytest.mark.parametrize(
