@@ -204,7 +204,9 @@ def _validate(order: Order, site: _Site) -> dict[str, Any]:
 
     reference, generated = site.out / "reference.h5", site.out / "generated.h5"
     with closing(open_showers(reference)) as first, closing(open_showers(generated)) as second:
-        result = validate(first, second, site.out / "report", labels=(ENGINES[order.engine], "model"))
+        result = validate(
+            first, second, site.out / "report", labels=(ENGINES[order.engine], "model")
+        )
     name = order.parsed().name
     model = load_model(site.out / "model")
     card = model_card(name, model, {f"{name}, {order.judged} showers": result})
