@@ -1,8 +1,8 @@
 """The tables of docs/models.md: all generators, losses and scalings at equal processor time.
 
     python recipes/compare.py --data SIW.h5 SCIPB.h5 --judge NAME=GEANT4.h5,FLOOR.h5 ...
-                              [--study kinds|losses|scalings] [--out runs/compare]
-                              [--seconds 300] [-n 1000] [--only NAME ...]
+                              [--study kinds|losses|scalings|autoencoders]
+                              [--out runs/compare] [--seconds 300] [-n 1000] [--only NAME ...]
                               [--times | --table]
 
 Each kind is trained by its own recipe (recipes/KIND.toml) for as many steps as fit into the budget
@@ -75,7 +75,14 @@ SCALINGS: Mapping[str, tuple[Stage, ...]] = {
         ("incident_mev", "logit"), ("largest", "log"), ("percentile", "log"),
     )
 }  # fmt: skip
-STUDIES = {"kinds": KINDS, "losses": LOSSES, "scalings": SCALINGS}
+AUTOENCODERS: Mapping[str, tuple[Stage, ...]] = {
+    f"{encoder} encoder, {decoder} decoder": (
+        Stage("broadcast", (f"broadcast.encoder={encoder}", f"broadcast.decoder={decoder}")),
+    )
+    for encoder in ("dense", "transformer")
+    for decoder in ("dense", "broadcast")
+}
+STUDIES = {"kinds": KINDS, "losses": LOSSES, "scalings": SCALINGS, "autoencoders": AUTOENCODERS}
 
 
 def main() -> None:
