@@ -6,13 +6,15 @@ import glob
 import os
 import shutil
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from caloforge.errors import RequestError
 
-__all__ = ["atomic_path", "claimed_folder", "locked", "require_writable"]
+__all__ = ["atomic_path", "claimed_folder", "locked", "read_toml", "require_writable"]
 
 
 def require_writable(folder: Path) -> None:
@@ -97,6 +99,16 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise RequestError(f"another process is working in '{folder}': wait for it") from None
         yield
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file; `what` it is, such as "recipe", is said in the `RequestError`s."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError:
+        raise RequestError(f"there is no {what} '{path}'; correct the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{what} '{path}' is no valid TOML: {error}") from None
 
 
 def _remove(path: Path) -> None:

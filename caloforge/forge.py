@@ -204,7 +204,9 @@ def _validate(order: Order, site: _Site) -> dict[str, Any]:
 
     reference, generated = site.out / "reference.h5", site.out / "generated.h5"
     with closing(open_showers(reference)) as first, closing(open_showers(generated)) as second:
-        result = validate(first, second, site.out / "report", labels=("Geant4", "model"))
+        result = validate(
+            first, second, site.out / "report", labels=(ENGINES[order.engine], "model")
+        )
     name = order.parsed().name
     model = load_model(site.out / "model")
     card = model_card(name, model, {f"{name}, {order.judged} showers": result})
@@ -227,6 +229,7 @@ def _export(order: Order, site: _Site) -> dict[str, Any]:
     )  # fmt: skip
 
 
+ENGINES: Mapping[str, str] = MappingProxyType({"geant4": "Geant4", "parametric": "parametrised"})
 STAGES: Mapping[str, Callable[[Order, _Site], dict[str, Any]]] = MappingProxyType(
     {
         "simulate": _train, "reference": _reference, "adapt": _adapt, "generate": _generate,
@@ -261,6 +264,6 @@ def _page(order: Order, record: Mapping[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(template).render(
         name=order.parsed().name, facts=facts_of(order.parsed()), order=order, stages=stages,
-        timeline=timeline, minutes=whole / 60,
+        timeline=timeline, engine=ENGINES[order.engine], minutes=whole / 60,
         beam=(beam.particle, *(e / 1e3 for e in beam.energy), *beam.theta),
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """The tables of docs/models/vit.md: what a masked transformer learns, by pretext.
 
-    python recipes/pretexts.py --data SIW.h5 SCIPB.h5 --test GEANT4.h5 --labels MIXED.h5
-                               [--out runs/pretexts] [--seconds 60] [--only NAME ...] [--table]
+    python recipes/pretexts.py --data SIW.h5 SCIPB.h5 --test GEANT4.h5
+                               --energies ELECTRONS.h5 --particles MIXED.h5
+                               [--out runs/pretexts] [--seconds 60]
+                               [--only NAME ...] [--table]
 
 Every variant of recipes/vit.toml is trained for the same processor time. Then half of the patches
 of test showers are hidden and the mean squared error of the hidden voxels is taken, in units of
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -22,8 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from budget import trained
+
 from caloforge.learn.checkpoint import Model, load_model
 from caloforge.learn.condition import conditions
 from caloforge.learn.losses import read
@@ -31,7 +34,10 @@ from caloforge.learn.recipe import load_recipe
 from caloforge.learn.train import train
 from caloforge.showers.formats import open_showers
 from caloforge.showers.showers import Showers
+from caloforge.tasks.features import View
+from caloforge.tasks.work import Order, train_task
 
+LABELS = 1000
 HERE = Path(__file__).parent
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "untrained": (),
@@ -59,7 +65,8 @@ def main() -> None:
     )
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--energies", type=Path, required=True)
+    parser.add_argument("--particles", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/pretexts"))
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
@@ -89,7 +96,7 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         row |= trained(recipe, run, asked.seconds)
     with closing(open_showers(asked.test)) as source:
         row["hidden"] = reconstruction(load_model(run), source.read(0, 500))
-    row |= probed(run, asked.labels)
+    row |= probed(run, asked)
     done.write_text(json.dumps(row, indent=1))
     return row
 
@@ -138,5 +145,41 @@ def replace_mean(voxels: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
     return (terms @ found).reshape(voxels.shape)
 
 
-def probed(run: Path, labels: Path) -> dict[str, Any]:
-    raise NotImplementedError
+def probed(run: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """What one linear layer reads from features after the last block, and their errors."""
+    depth = len(load_model(run).network.blocks)
+    order = Order("energy", model=str(run), view=View(depth, "front"), labels=LABELS,
+                  sceptics=False)  # fmt: skip
+    found = {}
+    for task, data in (("energy", asked.energies), ("particle", asked.particles)):
+        with tempfile.TemporaryDirectory() as folder:
+            record = train_task(replace(order, task=task), [data], Path(folder) / "task")
+        (score,) = record["scores"].values()
+        best = score["scaled_resolution" if task == "energy" else "accuracy"]
+        found[task] = [best["value"], best["error"]]
+    return found
+
+
+def table(out: Path) -> str:
+    """Rows as a table in Markdown."""
+    lines = [
+        "| pretext | steps | CPU s | hidden voxels | resolution x sqrt(E/GeV) [%] | accuracy [%] |",
+        "|---" * 6 + "|",
+    ]
+    rows = {row["name"]: row for row in (json.loads(p.read_text()) for p in out.glob("*.json"))
+            if "name" in row}  # fmt: skip
+    for name in (name for name in VARIANTS if name in rows):
+        row = rows[name]
+        hidden = "" if row["hidden"] is None else "{:.3f} ± {:.3f}".format(*row["hidden"])
+        lines.append(
+            f"| {name} | {row['steps']} | {row['cpu_s']} | {hidden} | "
+            + " | ".join(
+                f"{100 * row[k][0]:.1f} ± {100 * row[k][1]:.1f}" for k in ("energy", "particle")
+            )
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,9 @@ def export(
     model: Annotated[str, typer.Argument(help="A shipped model or a checkpoint folder.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     detector: Annotated[str, typer.Option(help="A named detector or a TOML file.")],
-    file_format: Annotated[str, typer.Option("--format", help="onnx or torchscript.")] = "onnx",
+    file_format: Annotated[
+        str, typer.Option("--format", help="onnx, torchscript or lwtnn.")
+    ] = "onnx",
     target: Annotated[
         str,
         typer.Option(help="plain: the caller's noise; par04, ddml: what these programs load."),
@@ -43,7 +45,7 @@ def export(
 
     Example: caloforge export student siw.onnx --detector par04-siw --target par04
     """
-    from caloforge.deploy.export import export as write
+    from caloforge.deploy.decoder import export_model as write
 
     found = write(
         model, out, detector=detector, format=file_format, target=target, steps=steps,

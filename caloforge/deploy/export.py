@@ -41,7 +41,7 @@ from caloforge.learn.models.process import PROCESSES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "TARGETS", "draws_of", "export", "require"]
+__all__ = ["FORMATS", "TARGETS", "draws_of", "export", "onnx_runner", "require", "write_onnx"]
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
 OPSET, IR_VERSION = 20, 8
@@ -113,8 +113,11 @@ def export(
     module = TARGETS[target](inner, format).eval()
     told = _metadata(opened, which, inner, target)
     with atomic_path(out) as sibling, torch.no_grad():
-        (_write_onnx if format == "onnx" else _write_torchscript)(module, inner, told, sibling)
-        run = _onnx_runner(sibling) if format == "onnx" else _torch_runner(sibling)
+        if format == "onnx":
+            write_onnx(module, _example(inner, target), told, sibling)
+        else:
+            _write_torchscript(module, inner, told, sibling)
+        run = onnx_runner(sibling) if format == "onnx" else _torch_runner(sibling)
         agreement = _compare(run, inner, target, rank_one=format == "torchscript")
     megabytes = round(out.stat().st_size / 1e6, 2)
     written = {"file": str(out), "format": format, "target": target, "detector": which.name,
@@ -170,17 +173,22 @@ def _example(inner: OneCall, target: str, flat: bool = False) -> tuple[Tensor, .
     return (torch.tensor(rows[0]) if flat else torch.tensor(rows),)
 
 
-def _write_onnx(module: nn.Module, inner: OneCall, told: dict[str, str], path: Path) -> None:
+def write_onnx(
+    module: nn.Module, example: tuple[Tensor, ...], told: Mapping[str, str], path: Path
+) -> None:
+    """Write a module, with what is to be `told` of it, to an ONNX file.
+
+    `example`: its inputs, conditions (B, C) and noise (B, M) if it takes that, no unit.
+    """
     import onnx
     from torch.export import Dim
 
-    plain = told["target"] == "plain"
-    example, batch = _example(inner, told["target"]), Dim("batch")
+    batch = Dim("batch")
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, example, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-            input_names=["conditions", "noise"] if plain else ["conditions"],
+            input_names=["conditions", "noise"][: len(example)],
             output_names=["showers"], dynamic_shapes=tuple({0: batch} for _ in example),
         )  # fmt: skip
     assert program is not None
@@ -211,7 +219,8 @@ class _quiet:  # noqa: N801
         logging.disable(logging.NOTSET)
 
 
-def _onnx_runner(path: Path) -> Any:
+def onnx_runner(path: Path) -> Any:
+    """Return the ONNX file as a function of tensors (B, ...), which gives an array (B, ...)."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -23,7 +23,7 @@ from caloforge.learn.condition import PARTICLES, Conditions
 from caloforge.learn.models.samplers import numbers, sample
 from caloforge.learn.preprocess import Scaled, quantities
 
-__all__ = ["OneCall", "active_maps"]
+__all__ = ["OneCall", "active_maps", "told"]
 
 
 class OneCall(nn.Module):
@@ -46,7 +46,7 @@ class OneCall(nn.Module):
             )
         check_mesh(model, detector)
         self.network, self.scale, self.steps = model.network, model.scale, steps
-        self.detector, self.stack = detector, detector.described_stack()
+        self.detector = detector
         self.register_buffer("table", torch.from_numpy(descriptors(detector))[None])
         self.noise = numbers(model.network, steps)
 
@@ -71,16 +71,23 @@ class OneCall(nn.Module):
 
     def told(self, conditions: Tensor) -> Conditions:
         """What the network is told of primaries (B, 4); the pitch is one for all (1, 2)."""
-        energy, theta, _, pdg = conditions.unbind(1)
-        critical = self.table[0, DESCRIPTOR_NAMES.index("log_critical_energy_mev")]
-        log = energy.log()
-        columns = [log - math.log(1e3), log - critical, theta.cos(), theta.sin()]
-        columns += [((pdg - code).abs() < 0.5).to(energy.dtype) for code in PARTICLES]
-        primary = torch.stack(columns, dim=1)
-        features = torch.cat([primary, self.table.expand(conditions.shape[0], -1)], dim=1)
-        maps = active_maps(self.stack, self.detector.mesh, theta)
-        cells = [DESCRIPTOR_NAMES.index(name) for name in ("cell_r_moliere", "cell_z_x0")]
-        return Conditions(features, maps, self.table[:, cells], energy)
+        return told(conditions, self.table, self.detector)
+
+
+def told(conditions: Tensor, table: Tensor, detector: Detector) -> Conditions:
+    """What a network is told of primaries (B, 4): kinetic energy in MeV, theta and phi in rad, PDG
+    code; `table` (1, D) holds the descriptors of the detector. The pitch is one for all (1, 2).
+    """
+    energy, theta, _, pdg = conditions.unbind(1)
+    critical = table[0, DESCRIPTOR_NAMES.index("log_critical_energy_mev")]
+    log = energy.log()
+    columns = [log - math.log(1e3), log - critical, theta.cos(), theta.sin()]
+    columns += [((pdg - code).abs() < 0.5).to(energy.dtype) for code in PARTICLES]
+    primary = torch.stack(columns, dim=1)
+    features = torch.cat([primary, table.expand(conditions.shape[0], -1)], dim=1)
+    maps = active_maps(detector.described_stack(), detector.mesh, theta)
+    cells = [DESCRIPTOR_NAMES.index(name) for name in ("cell_r_moliere", "cell_z_x0")]
+    return Conditions(features, maps, table[:, cells], energy)
 
 
 def _dealt(noise: Tensor) -> Callable[[Tensor], Tensor]:

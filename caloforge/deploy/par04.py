@@ -14,11 +14,15 @@ from dataclasses import astuple, dataclass
 
 from caloforge.detector.mesh import Mesh
 
-__all__ = ["CONDITIONS", "MODEL_TYPE", "DiffusionInput", "VaeInput", "macro"]
+__all__ = [
+    "CONDITIONS", "MODEL_TYPE", "VAE_CONDITIONS", "VAE_ENERGY_MEV", "DiffusionInput", "VaeInput",
+    "macro",
+]  # fmt: skip
 
 CONDITIONS = 8
 MODEL_TYPE = "CaloDiT-2"  # /Par04/inference/setModelType for the eight numbers.
-_VAE_ENERGY_MEV = 1_024_000.0
+VAE_CONDITIONS = 4
+VAE_ENERGY_MEV = 1_024_000.0
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,22 @@ class VaeInput:
 
     def vector(self) -> list[float]:
         """Return the numbers in their order: (L + 4,)."""
-        energy, theta = self.energy_mev / _VAE_ENERGY_MEV, math.degrees(self.theta) / 90
+        energy, theta = self.energy_mev / VAE_ENERGY_MEV, math.degrees(self.theta) / 90
         return [*self.latent, energy, theta, self.first, self.second]
 
 
-def macro(file: str, library: str, mesh: Mesh, layers: tuple[int, float]) -> str:
-    """The macro that runs `file` in Par04; `library` is ``ONNX`` or ``TORCH``, lengths in mm.
+def macro(file: str, library: str, mesh: Mesh, layers: tuple[int, float], latent: int = 0) -> str:
+    """The macro that runs `file` in Par04; `library` is ``ONNX``, ``TORCH`` or ``LWTNN``, lengths
+    in mm.
 
-    `layers` holds how many of the detector's layers there are and their pitch in mm.
+    `layers` holds how many of the detector's layers there are and their pitch in mm; `latent` is
+    the length of the latent vector of a model of type ``VAE``, 0 for the other type.
     """
     count, pitch = layers
+    kind = f"/Par04/inference/setModelType {'VAE' if latent else MODEL_TYPE}"
+    if latent:
+        kind += f"\n/Par04/inference/setSizeLatentVector {latent}"
+        kind += f"\n/Par04/inference/setSizeConditionVector {VAE_CONDITIONS}"
     return f"""\
 # Runs {file} in Geant4's example Par04: examplePar04 -m THIS_FILE
 # The geometry stays the one of the macro that you begin from; it must have {count} layers
@@ -86,7 +96,7 @@ def macro(file: str, library: str, mesh: Mesh, layers: tuple[int, float]) -> str
 /gun/direction 0 1 0
 # What the session needs comes before the library, which opens it.
 /Par04/inference/setModelPathName {file}
-/Par04/inference/setModelType {MODEL_TYPE}
+{kind}
 /Par04/inference/setProfileFlag 0
 /Par04/inference/setOptimizationFlag 1
 /Par04/inference/setCudaFlag 0

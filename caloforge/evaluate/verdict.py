@@ -248,7 +248,7 @@ def _sensitivity(comparison: Comparison) -> str:
 
 def _classifier_sentence(auc: Metric) -> str:
     if not _beyond(auc):
-        word = "no better than it tells two Geant4 samples apart"
+        word = "no better than it tells two samples of the reference apart"
     elif auc.value < 0.6:
         word = "a little better than chance"
     elif auc.value < 0.8:

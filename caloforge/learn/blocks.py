@@ -36,6 +36,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, T, D) to (B, T, D)."""
+        mixed = F.scaled_dot_product_attention(*self.split(x))  # (B, H, T, D/H)
+        return self.output(mixed.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, D/H) of tokens (B, T, D)."""
         b, t, d = x.shape
         qkv, h = self.qkv(x), self.heads
         # Queries and keys are normalised together: half as many small operations.
@@ -43,9 +48,7 @@ class Attention(nn.Module):
         both = F.rms_norm(qkv[..., : 2 * d].reshape(b, t, 2 * h, d // h), (d // h,), eps=1e-6)
         both = (both * size.repeat_interleave(h, dim=0)).type_as(qkv).transpose(1, 2)
         q, k = both.chunk(2, dim=1)  # each (B, H, T, D/H)
-        v = qkv[..., 2 * d :].reshape(b, t, h, d // h).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, H, T, D/H)
-        return self.output(mixed.transpose(1, 2).reshape(b, t, d))  # type: ignore[no-any-return]
+        return q, k, qkv[..., 2 * d :].reshape(b, t, h, d // h).transpose(1, 2)
 
 
 class Block(nn.Module):

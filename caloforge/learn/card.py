@@ -85,6 +85,7 @@ def _trained_on(notes: Mapping[str, Any], model: Model) -> str:
         f"{notes.get('showers', 0)} Geant4 showers of {detectors}; {notes.get('step', 0)} steps of "
         f"{recipe.get('batch', 0)} showers ({seen} in all), mirrored at random. Loss on the "
         f"validation split: {_number(notes.get('validation_loss'))}."
+        + "".join(f" {name}: {value:.4g}." for name, value in notes.get("measured", {}).items())
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["independent"]
+__all__ = ["fitted", "independent"]
 
 LEAST = 1e-3  # Variance of a direction, in whitened units; what varies less is taken for this.
 
@@ -32,3 +32,14 @@ def independent(covariance: Tensor) -> Tensor:
     whiten[rest[:, None], rest] = axes
     whiten[own[:, None], rest] = -slope @ axes
     return whiten
+
+
+def fitted(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `independent` for K quantities of N showers (N, K), and its inverse: both (K, K).
+
+    Where showers are few, the covariance is drawn towards that of independent quantities.
+    """
+    n, k = values.shape
+    covariance = torch.cov(values.T.double())
+    whiten = independent(torch.lerp(torch.eye(k).to(covariance), covariance, n / (n + k)))
+    return whiten.to(values.dtype), torch.linalg.inv(whiten).to(values.dtype)

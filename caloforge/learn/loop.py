@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +205,7 @@ def _record(run: Run, losses: dict[str, float]) -> None:
     line: dict[str, Any] = {"step": run.step, **losses, "seconds": round(run.seconds, 2)}
     if run.step % run.recipe.validate_every == 0 or run.step == run.recipe.steps:
         _judge(run)
-        line["validation"] = run.validation_loss
+        line |= {"validation": run.validation_loss, **run.measured}
     with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
@@ -213,10 +213,11 @@ def _record(run: Run, losses: dict[str, float]) -> None:
 def _judge(run: Run) -> None:
     """Validate the averaged weights; with `patience` keep them if none were better."""
     run.validation_loss = loss = _validate(run)
-    if not run.recipe.patience:
-        return
-    if run.best is not None and loss >= run.best.loss:
+    if run.recipe.patience and run.best is not None and loss >= run.best.loss:
         run.still += 1
+        return
+    run.measured = _measured(run.model, run.validation)
+    if not run.recipe.patience:
         return
     state = {k: v.detach().clone() for k, v in run.model.network.state_dict().items()}
     run.best, run.still = Best(loss, run.step, state), 0
@@ -225,6 +226,20 @@ def _judge(run: Run) -> None:
 def _validate(run: Run) -> float:
     """Loss of the averaged weights on the validation split, always with the same noise."""
     return mean_loss(run.model, run.validation, run.recipe.seed)
+
+
+@torch.no_grad()
+def _measured(model: Model, stream: ShowerStream) -> dict[str, float]:
+    """What the kind of a model reports of the showers of a split."""
+    device = next(model.network.parameters()).device
+
+    def showers() -> Iterator[tuple[Scaled, Conditions]]:
+        for sample in stream.all():
+            given = conditions_of(stream, sample).to(device)
+            draw = noise_at(stream.seed, 2**31)
+            yield model.scale(torch.from_numpy(sample.voxels).to(device), given, draw), given
+
+    return family(model.family).measure(model.network, showers())
 
 
 @torch.no_grad()

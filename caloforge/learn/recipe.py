@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloforge.errors import RequestError
-from caloforge.learn.settings import TABLES, MaskedViTSettings, VoxelSettings
+from caloforge.files import read_toml
+from caloforge.learn.settings import (
+    TABLES,
+    BroadcastSettings,
+    GraphSettings,
+    MaskedViTSettings,
+    PriorSettings,
+    VaeSettings,
+    VoxelSettings,
+    VqvaeSettings,
+)
 
 __all__ = ["DIAL", "Recipe", "load_recipe", "recipe_of"]
 
@@ -36,7 +46,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Recipe(BaseModel):
     """What to train, on what, and how long.
 
-    model: the kind, see `caloforge.learn.models.family`; voxels, vit: tables of single kinds, see
+    model: the kind, see `caloforge.learn.models.family`; voxels, ...: tables of single kinds, see
     `caloforge.learn.settings`; data: paths or glob patterns of shower files, relative to the
     working directory; size: one of the sizes of the model; process, calls, head, plain, geometry,
     positions: see `DiffusionConfig`;
@@ -85,6 +95,11 @@ class Recipe(BaseModel):
     scale_steps: int = Field(default=2000, ge=1)
     voxels: VoxelSettings | None = None
     vit: MaskedViTSettings | None = None
+    vae: VaeSettings | None = None
+    broadcast: BroadcastSettings | None = None
+    vqvae: VqvaeSettings | None = None
+    prior: PriorSettings | None = None
+    graph: GraphSettings | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)
@@ -124,14 +139,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises `RequestError` for a missing file, an unknown key or a value out of range.
     """
-    path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError:
-        raise RequestError(f"there is no recipe '{path}'; correct the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"recipe '{path}' is no valid TOML: {error}") from None
-    return recipe_of(values, changes, str(path))
+    return recipe_of(read_toml(Path(path), "recipe"), changes, str(path))
 
 
 def recipe_of(values: Mapping[str, Any], changes: Sequence[str], source: str) -> Recipe:

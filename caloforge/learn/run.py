@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Run:
     """The state of a run between two steps.
 
     `finish` turns the model that is trained into the one that is written, for instance by merging
-    its adapters. `still`: validations since the best one.
+    its adapters. `still`: validations since the best one; `measured`: what the kind of the model
+    reports of the weights to be kept.
     """
 
     recipe: Recipe
@@ -65,6 +66,7 @@ class Run:
     finish: Callable[[Model], Model] = lambda model: model
     best: Best | None = None
     still: int = 0
+    measured: dict[str, float] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -103,7 +105,7 @@ def save(run: Run) -> None:
     run.model.notes.update(
         step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
         validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads(), measured=run.measured,
     )  # fmt: skip
     if run.best is not None:
         run.model.notes.update(validation_loss=run.best.loss, best_step=run.best.step)
@@ -113,7 +115,7 @@ def save(run: Run) -> None:
         "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
         "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),
         "averaged": run.model.network.state_dict(), "still": run.still,
-        "best": None if run.best is None else vars(run.best),
+        "best": None if run.best is None else vars(run.best), "measured": run.measured,
     }  # fmt: skip
     with atomic_path(run.out / STATE) as path:
         torch.save(state, path)
@@ -131,6 +133,7 @@ def restore(run: Run) -> None:
     run.step, run.seconds = state["step"], state["seconds"]
     run.validation_loss, run.still = state["validation_loss"], state.get("still", 0)
     run.best = Best(**state["best"]) if state.get("best") else None
+    run.measured = state.get("measured", {})
 
 
 def trim_log(out: Path, step: int) -> None:

@@ -75,7 +75,7 @@ def new_run(
 ) -> Run:
     """Return a run before its first step; `streams`: of the training and the validation split."""
     fabric = Fabric(accelerator="auto", devices=1, precision=precision_of(recipe))
-    averaged = copy.deepcopy(network).requires_grad_(False).to(fabric.device)
+    averaged = copy.deepcopy(network).requires_grad_(False).eval().to(fabric.device)
     notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
     model = Model(averaged, scale.to(fabric.device), valid, notes, recipe.model)
     optimiser = Muon(network, recipe.learning_rate, recipe.weight_decay)

@@ -142,7 +142,7 @@ class VoxelScale(nn.Module):
         match self.settings.transform:
             case "log":
                 most = 1.0 if bounded(self.settings) else 2.0
-                x = self.small * torch.expm1(y.clamp(0, most) * torch.log1p(1 / self.small))
+                x = self.small * torch.expm1(y.clamp(0.0, most) * torch.log1p(1 / self.small))
             case "power":
                 x = y.clamp(min=0) ** (1 / self.settings.power)
             case "logit":

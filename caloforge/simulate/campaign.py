@@ -10,7 +10,6 @@ description alone, and a campaign that was stopped goes on where it was.
 from __future__ import annotations
 
 import threading
-import tomllib
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from caloforge.detector.descriptors import facts_of
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.detector.randomised import random_detector
 from caloforge.errors import RequestError
-from caloforge.files import atomic_path, claimed_folder
+from caloforge.files import atomic_path, claimed_folder, read_toml
 from caloforge.progress import progress
 from caloforge.simulate.beam import Beam
 from caloforge.simulate.parts import parts_folder
@@ -105,13 +104,8 @@ class ShowerFile:
 
 def load_campaign(path: str | Path) -> Campaign:
     """Read a campaign; raises `RequestError` for a missing file or anything that is not valid."""
-    path = Path(path)
     try:
-        return Campaign.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError:
-        raise RequestError(f"there is no campaign '{path}'; correct the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"campaign '{path}' is no valid TOML: {error}") from None
+        return Campaign.model_validate(read_toml(Path(path), "campaign"))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.directions import independent
+from caloforge.learn.directions import fitted
 from caloforge.learn.models.belief import FINEST, Belief
 from caloforge.learn.preprocess import Scaled, quantities
 from caloforge.learn.residual import Residual
@@ -222,16 +222,10 @@ class DiffusionTransformer(nn.Module):
 
     @torch.no_grad()
     def fit_directions(self, energies: Tensor) -> None:
-        """Fit the directions in which energies (N, K) fluctuate independently.
-
-        Where showers are few, the covariance is drawn towards that of independent ones.
-        """
-        n, k = energies.shape
-        covariance = torch.cov(energies.T.double())
-        covariance = torch.lerp(torch.eye(k).to(covariance), covariance, n / (n + k))
-        whiten = independent(covariance)
+        """Fit the directions in which energies (N, K) fluctuate independently."""
+        whiten, colour = fitted(energies)
         self.whiten.copy_(whiten)
-        self.colour.copy_(torch.linalg.inv(whiten))
+        self.colour.copy_(colour)
 
     def forward(
         self,

@@ -7,7 +7,7 @@ when a model of their kind is met: some of them need a library that others do no
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, cast
@@ -72,7 +72,8 @@ class Family:
     scale: its preprocessing, unfitted (`ShowerScale` or `VoxelScale`); begin: what a new network
     takes over from trained ones; losses: named parts of the loss of a batch, each ();
     settle: checks the manner of a `Model`, in `RequestError`s that name it, and fills it; draw:
-    voxels (B, R, PHI, Z) in MeV, or None for a kind that does not generate, and why.
+    voxels (B, R, PHI, Z) in MeV, or None for a kind that does not generate, and why; measure: what
+    is reported beside the loss, from the batches of the validation split.
     """
 
     plan: Callable[[Recipe, tuple[int, int, int], int], Any]
@@ -84,6 +85,9 @@ class Family:
     settle: Callable[[Any, Manner, str], Manner] = lambda model, asked, name: only(asked, name)
     draw: Callable[[Any, Any, Conditions, Noise, Manner], Tensor] | None = None
     why: str = ""
+    measure: Callable[[Any, Iterable[tuple[Scaled, Conditions]]], dict[str, float]] = (
+        lambda network, showers: {}
+    )
 
 
 def family(name: str) -> Family:

@@ -1,0 +1,330 @@
+r"""The law of a tokeniser's codes: what is likely next, given the codes nearer to the entrance.
+
+A trained tokeniser (`caloforge.learn.models.vqvae`) makes a shower a sentence of N codes in order
+of depth. A causal transformer learns it as VQ-VAE priors (van den Oord et al., arXiv:1711.00937)
+and image transformers (Esser et al., arXiv:2012.09841) do:
+
+.. math:: p(u, c \mid x) = \prod_k p(u_k \mid u_{<k}, x) \, \prod_n p(c_n \mid c_{<n}, u, x)
+
+with conditions x (primary and detector), the energies u of the shower (its total first, and its
+divisor where it has one, see `caloforge.learn.totalscale`) and the codes c. The energies are drawn
+before the codes, each from a mixture of Gaussians around its regressed mean: what a shower leaves
+in all is not left to 64 draws. The likelihood is exact, and reported: in nats a shower (energies,
+in their whitened unit, and codes) and in bits a code.
+
+A shower is drawn in N passes with a memory of keys and values, each pass a choice among K codes by
+one uniform number of the shower's own: at a temperature, and among the k likeliest if so asked. The
+tokeniser is part of the checkpoint, unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import RequestError
+from caloforge.learn.blocks import modulate
+from caloforge.learn.causal import CausalBlock, Memory
+from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.models.belief import Belief
+from caloforge.learn.models.family import Aim, Family, Manner, only
+from caloforge.learn.models.vqvae import Depths, Vqvae, VqvaeConfig, refuse_unread
+from caloforge.learn.models.vqvae import scale as scale_of
+from caloforge.learn.noise import Noise
+from caloforge.learn.preprocess import Scaled
+from caloforge.learn.recipe import Recipe
+from caloforge.learn.standard import Standard
+from caloforge.learn.totalscale import TotalScale
+
+__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig", "chosen"]
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Shape of the transformer, and the tokeniser that it speaks for.
+
+    mixture: Gaussians of an energy.
+    """
+
+    tokeniser: VqvaeConfig
+    width: int
+    depth: int
+    heads: int
+    mixture: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The mesh, in cells (r, phi, z)."""
+        return self.tokeniser.shape
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return asdict(self) | {"tokeniser": self.tokeniser.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PriorConfig:
+        """Undo `to_dict`."""
+        return cls(**dict(values) | {"tokeniser": VqvaeConfig.from_dict(values["tokeniser"])})
+
+
+SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "micro": dict(width=64, depth=2, heads=2),
+        "tiny": dict(width=128, depth=4, heads=4),
+        "small": dict(width=192, depth=6, heads=6),
+        "base": dict(width=256, depth=8, heads=8),
+        "large": dict(width=384, depth=12, heads=12),
+    }
+)
+
+
+def _tokeniser(recipe: Recipe) -> Model:
+    """Open the tokeniser that a recipe names; raises `RequestError` if it is none."""
+    if recipe.prior is None:
+        raise RequestError("a prior needs its tokeniser: set prior.tokeniser to a vqvae's folder")
+    model = load_model(recipe.prior.tokeniser)
+    if model.family != "vqvae":
+        raise RequestError(
+            f"'{recipe.prior.tokeniser}' is of kind '{model.family}'; prior.tokeniser must be a "
+            "vqvae"
+        )
+    return model
+
+
+def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> PriorConfig:
+    """Return the configuration that a recipe asks for.
+
+    Raises `RequestError` for another size, for a tokeniser of another mesh, and for a table of
+    voxels: they are scaled as the tokeniser has it.
+    """
+    refuse_unread(recipe, "voxels")
+    if recipe.size not in SIZES:
+        raise RequestError(f"prior has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    known: VqvaeConfig = _tokeniser(recipe).network.config
+    assert recipe.prior is not None
+    if known.shape != shape:
+        raise RequestError(
+            f"'{recipe.prior.tokeniser}' knows a mesh of {known.shape} cells, the data have {shape}"
+        )
+    return PriorConfig(known, mixture=recipe.prior.mixture, **SIZES[recipe.size])
+
+
+def scale(config: PriorConfig) -> TotalScale:
+    """Return the preprocessing of the tokeniser, not fitted yet."""
+    return scale_of(config.tokeniser)
+
+
+def begin(recipe: Recipe, network: Prior, scale: TotalScale) -> None:
+    """Take over the weights of the tokeniser and its preprocessing, as they are."""
+    known = _tokeniser(recipe)
+    network.tokeniser.load_state_dict(known.network.state_dict())
+    scale.load_state_dict(known.scale.state_dict())
+
+
+class Prior(nn.Module):
+    """What is likely of energies and codes; see the module."""
+
+    numbers: Tensor
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        known, d = config.tokeniser, config.width
+        self.tokeniser = Vqvae(known).requires_grad_(False)
+        self.register_buffer("numbers", torch.arange(known.codes), persistent=False)
+        self.told = Standard()
+        told, count = len(FEATURE_NAMES), known.quantities
+        self.energies = nn.ModuleList(
+            nn.Sequential(nn.Linear(told + k, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
+                          nn.Linear(64, 3 * config.mixture))
+            for k in range(count)
+        )  # fmt: skip
+        self.condition = nn.Sequential(
+            nn.Linear(told + count, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
+        )
+        self.embed_code = nn.Embedding(known.codes, d)
+        self.embed_vector = nn.Linear(known.width_code, d)
+        self.depths = Depths(known.tokens, known.shape[2], d)
+        self.blocks = nn.ModuleList(CausalBlock(d, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Linear(d, 8 * d)
+        self.head = nn.Linear(d, known.codes)
+        self.head_vector = nn.Linear(d, 2 * known.width_code)
+        last = [net[-1] for net in self.energies if isinstance(net, nn.Sequential)]
+        for layer in (self.embed_code, self.modulation, self.head, self.head_vector, *last):
+            assert isinstance(layer, nn.Linear | nn.Embedding)
+            nn.init.zeros_(layer.weight)
+        for net in last:
+            assert isinstance(net, nn.Linear)
+            apart = torch.linspace(-1, 1, config.mixture) if config.mixture > 1 else torch.zeros(1)
+            net.bias.data = torch.stack([torch.zeros_like(apart), apart, 0 * apart]).flatten()
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, clean: Scaled) -> None:
+        """Fit the features' scale (N, F)."""
+        self.told.fit(features)
+
+    def forward(self, clean: Scaled, given: Conditions) -> tuple[Tensor, Tensor]:
+        """Negative logarithms of the likelihood of showers in nats: of energies and codes, (B,)."""
+        with torch.no_grad():
+            codes = self.tokeniser.tokenise(clean, given)
+        return self.surprise(codes, clean.energies, given)
+
+    def surprise(self, codes: Tensor, energies: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
+        """Negative logarithms of the likelihood in nats, of energies (B, K) and of codes (B, N)
+        given those, (B,) each.
+        """
+        told = self.told(given)
+        of_energies = torch.zeros_like(given.energy)
+        for k in range(energies.shape[1]):
+            belief = self.believe(told, energies[:, :k])
+            of_energies = of_energies + belief.surprise(energies[:, k])
+        logits = self.logits(codes, energies, given).float().log_softmax(dim=-1)
+        of_codes = -logits.gather(2, codes[..., None])[..., 0].sum(dim=1)
+        return of_energies, of_codes
+
+    def believe(self, told: Tensor, before: Tensor) -> Belief:
+        """Belief of the next energy (B,) from features (B, F) and the energies before it (B, k)."""
+        said: Tensor = self.energies[before.shape[1]](torch.cat([told, before], dim=1))
+        share, mean, spread = said.float().chunk(3, dim=1)
+        return Belief.of(torch.full_like(mean[:, 0], torch.inf), share, mean, spread)
+
+    def logits(self, codes: Tensor, energies: Tensor, given: Conditions) -> Tensor:
+        """Unnormalised logarithms of what is likely at each place (B, N, codes), given the codes
+        (B, N) before it and energies (B, K).
+        """
+        c, place = self._condition(energies, given), self.depths(given.pitch)
+        x = torch.cat([c[:, None], self._embedded(codes[:, :-1])], dim=1) + place  # (B, N, D)
+        modulation = self.modulation(c).reshape(len(c), 8, -1)
+        for block in self.blocks:
+            x = block(x, modulation[:, :6])
+        return self._said(x, modulation)
+
+    def draw_energies(self, given: Conditions, noise: Noise) -> Tensor:
+        """Draw energies (B, K), whitened, in their order."""
+        told: Tensor = self.told(given)
+        drawn = told.new_zeros(len(told), 0)
+        for _ in self.energies:
+            chance, normal = noise.rows(2).unbind(dim=1)
+            _, mean, spread = self.believe(told, drawn).chosen(torch.special.ndtr(chance))
+            drawn = torch.cat([drawn, (mean + spread * normal)[:, None]], dim=1)
+        return drawn
+
+    def draw_codes(
+        self, energies: Tensor, given: Conditions, noise: Noise, temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Draw codes (B, N) given energies (B, K), one place after the other; see `chosen`."""
+        n = self.config.tokeniser.tokens
+        chance = torch.special.ndtr(noise.rows(n).double())  # (B, N)
+        c, place = self._condition(energies, given), self.depths(given.pitch)
+        modulation = self.modulation(c).reshape(len(c), 8, -1)
+        memories = [Memory(n) for _ in self.blocks]
+        drawn: list[Tensor] = []
+        x = c[:, None]
+        for k in range(n):
+            x = x + place[:, k : k + 1]  # (B, 1, D)
+            for block, memory in zip(self.blocks, memories, strict=True):
+                x = block(x, modulation[:, :6], memory)
+            logits = self._said(x, modulation)[:, 0]
+            drawn.append(chosen(logits, chance[:, k], temperature, top_k))
+            x = self._embedded(drawn[-1][:, None])
+        return torch.stack(drawn, dim=1)
+
+    def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
+        c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))  # (B, D)
+        return c
+
+    def _embedded(self, codes: Tensor) -> Tensor:
+        """Codes (B, T) as vectors (B, T, D): by number, and by where they lie among the codes."""
+        vectors = self.tokeniser.quantiser.look_up(codes)
+        embedded: Tensor = self.embed_code(codes) + self.embed_vector(vectors)
+        return embedded
+
+    def _said(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Logarithms (B, T, codes): one by one, and as of a Gaussian of some mean and spread among
+        the codes' vectors, which few showers are enough to learn.
+        """
+        x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
+        vectors = self.tokeniser.quantiser.look_up(self.numbers)  # (codes, C)
+        vectors = torch.cat([vectors, vectors.square()], dim=1)
+        said: Tensor = self.head(x) + self.head_vector(x) @ vectors.T
+        return said
+
+
+def chosen(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Choose among codes by logarithms of their odds (B, codes): numbers (B,).
+
+    `chance` (B,) is uniform in [0, 1). The logarithms are divided by the temperature, 0 being the
+    likeliest code, and with `top_k` only so many likeliest codes are chosen among.
+    """
+    if temperature == 0 or top_k == 1:
+        return logits.argmax(dim=-1)
+    values, order = logits.double().sort(dim=-1, descending=True, stable=True)
+    values = values[:, :top_k]
+    upto = (values / temperature).softmax(dim=-1).cumsum(dim=-1)
+    place = (upto <= chance[:, None] * upto[:, -1:]).sum(dim=-1, keepdim=True)
+    return order.gather(1, place.clamp(max=values.shape[1] - 1))[:, 0]
+
+
+def losses(
+    network: Prior, clean: Scaled, given: Conditions, draw: torch.Generator, aim: Aim
+) -> dict[str, Tensor]:
+    """Nats of the energies and of the codes of B showers, both () and divided by the number of
+    codes.
+    """
+    energies, codes = network(clean, given)
+    n = network.config.tokeniser.tokens
+    return {"energies": energies.mean() / n, "codes": codes.mean() / n}
+
+
+def measure(network: Prior, showers: Iterable[tuple[Scaled, Conditions]]) -> dict[str, float]:
+    """Mean surprise of showers: ``nats_per_shower`` of energies and codes, ``bits_per_code``."""
+    parts = [torch.stack(network(*batch)) for batch in showers]
+    energies, codes = torch.cat(parts, dim=1).double().mean(dim=1).tolist()
+    bits = codes / math.log(2) / network.config.tokeniser.tokens
+    return {"nats_per_shower": energies + codes, "bits_per_code": bits}
+
+
+def settle(model: Model, asked: Manner, name: str) -> Manner:
+    """Fill in temperature 1 over all codes; raises `RequestError` for what cannot be."""
+    only(asked, name, "temperature", "top_k")
+    manner = replace(asked, temperature=1.0 if asked.temperature is None else asked.temperature)
+    assert manner.temperature is not None
+    if not 0 <= manner.temperature < math.inf:
+        raise RequestError(f"the temperature must be at least 0, not {manner.temperature}")
+    if manner.top_k is not None and manner.top_k < 1:
+        raise RequestError(f"top-k must be at least 1, not {manner.top_k}")
+    return manner
+
+
+def draw(
+    network: Prior, scale: TotalScale, given: Conditions, noise: Noise, manner: Manner
+) -> Tensor:
+    """Voxels (B, R, PHI, Z) in MeV of showers under conditions."""
+    assert manner.temperature is not None
+    energies = network.draw_energies(given, noise)
+    codes = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
+    tokeniser = network.tokeniser
+    said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
+    return scale.inverse(tokeniser.drawn(said, energies, noise), given)
+
+
+FAMILY = Family(
+    plan=plan,
+    config=PriorConfig.from_dict,
+    network=Prior,
+    scale=scale,
+    losses=losses,
+    begin=begin,
+    settle=settle,
+    draw=draw,
+    measure=measure,
+)
