@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,14 @@ def test_with_memory_the_same_codes_are_drawn_as_without(batch: Batch) -> None:
         logits = network.logits(codes, energies, batch[1])[:, place]
         codes[:, place] = chosen(logits, chance[:, place], 1.0, None)
     assert torch.equal(codes, drawn) and len(drawn.unique()) > 6
+
+
+def test_before_training_all_codes_are_alike(batch: Batch) -> None:
+    scale, network = TotalScale(VoxelSettings()), Prior(config())
+    scale.fit(*batch, steps=20)
+    energies = scale(*batch).energies
+    _, codes = network.surprise(some_codes(network, 16), energies, batch[1])
+    assert torch.allclose(codes, torch.full((16,), 6 * math.log(24)), rtol=1e-5)
 
 
 def test_the_likelihoods_of_all_sentences_add_up_to_one(batch: Batch) -> None:

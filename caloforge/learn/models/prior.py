@@ -161,6 +161,8 @@ class Prior(nn.Module):
         for layer in (self.embed_code, self.modulation, self.head, self.head_vector, *last):
             assert isinstance(layer, nn.Linear | nn.Embedding)
             nn.init.zeros_(layer.weight)
+        for layer in (self.head, self.head_vector):  # every code is as likely as any other
+            nn.init.zeros_(layer.bias)
         for net in last:
             assert isinstance(net, nn.Linear)
             apart = torch.linspace(-1, 1, config.mixture) if config.mixture > 1 else torch.zeros(1)
