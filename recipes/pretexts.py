@@ -166,8 +166,8 @@ def table(out: Path) -> str:
         "| pretext | steps | CPU s | hidden voxels | resolution x sqrt(E/GeV) [%] | accuracy [%] |",
         "|---" * 6 + "|",
     ]
-    rows = {row["name"]: row for row in (json.loads(p.read_text()) for p in out.glob("*.json"))
-            if "name" in row}  # fmt: skip
+    files = [path for path in out.glob("*.json") if not path.stem.endswith("-pace")]
+    rows = {row["name"]: row for row in (json.loads(path.read_text()) for path in files)}
     for name in (name for name in VARIANTS if name in rows):
         row = rows[name]
         hidden = "" if row["hidden"] is None else "{:.3f} ± {:.3f}".format(*row["hidden"])
