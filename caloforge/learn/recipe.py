@@ -161,7 +161,9 @@ def recipe_of(values: Mapping[str, Any], changes: Sequence[str], source: str) ->
             asked = TABLES[str(first["loc"][0])] if nested else Recipe
             known = ", ".join(asked.model_fields)
             raise RequestError(f"recipe '{source}': unknown key '{key}'; known: {known}") from None
-        raise RequestError(f"recipe '{source}': '{key}': {first['msg'].lower()}") from None
+        place = f"'{key}': " if key else ""
+        said = first["msg"].removeprefix("Value error, ")
+        raise RequestError(f"recipe '{source}': {place}{said[:1].lower() + said[1:]}") from None
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -34,7 +34,9 @@ def test_tables_of_other_kinds_are_refused() -> None:
     recipe = recipe_of(values, ["vit.loss=mae", "voxels.transform=power"], "r")
     assert recipe.vit is not None and (recipe.vit.task, recipe.vit.loss) == ("denoise", "mae")
     assert recipe.voxels is not None and recipe.voxels.transform == "power"
-    with pytest.raises(RequestError, match=r"table \[vit\] is not read by model = 'diffusion'"):
+    with pytest.raises(
+        RequestError, match=r"recipe 'r': table \[vit\] is not read by model = 'diffusion'"
+    ):
         recipe_of(values, ["model=diffusion"], "r")
     with pytest.raises(RequestError, match="unknown key 'vit.colour'; known: task, share"):
         recipe_of(values, ["vit.colour=3"], "r")
