@@ -188,8 +188,8 @@ def by_heart(batch: Batch) -> Model:
         return net.believe_energies(torch.lerp(noise, wanted, level[:, None]), level, given)
 
     learn(whole, net, 700, 1e-2)
-    learn(lambda: (energies().value() - wanted).square().mean(), net.energies, 2000, 4e-3)
-    learn(lambda: energies().surprise(wanted).mean(), net.energies, 2000, 4e-3)
+    learn(lambda: (energies().value() - wanted).square().mean(), net.energies, 1500, 4e-3)
+    learn(lambda: energies().surprise(wanted).mean(), net.energies, 1500, 4e-3)
     return Model(net.requires_grad_(False), scale, None, {}, "graph")  # type: ignore[arg-type]
 
 
