@@ -123,7 +123,7 @@ def test_a_run_killed_twice_and_resumed_gives_the_same_arrays(tmp_path, siw):
 
 def test_a_dead_worker_is_reported_and_its_work_kept(tmp_path):
     path = tmp_path / "showers.h5"
-    parent = start(path, 4000)
+    parent = start(path, 1500)
     wait_for(lambda: shards(path) >= 1)
     os.kill(children(parent.pid)[0], signal.SIGKILL)
     _, stderr = parent.communicate(timeout=60)
@@ -134,7 +134,7 @@ def test_a_dead_worker_is_reported_and_its_work_kept(tmp_path):
 
 def test_ctrl_c_keeps_the_showers_made(tmp_path):
     path = tmp_path / "showers.h5"
-    parent = start(path, 4000)
+    parent = start(path, 1500)
     wait_for(lambda: shards(path) >= 1)
     workers = children(parent.pid)
     parent.send_signal(signal.SIGINT)
