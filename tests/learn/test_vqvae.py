@@ -13,7 +13,7 @@ import torch
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
-from caloforge.learn.checkpoint import Model, load_model, save_model
+from caloforge.learn.checkpoint import Model, ValidRange, load_model, save_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.models.family import Aim
 from caloforge.learn.models.vqvae import (
@@ -121,9 +121,6 @@ def test_tokens_go_outward_from_layer_zero(batch: Batch) -> None:
 def test_saved_and_loaded_it_gives_the_same(batch: Batch, tmp_path: Path) -> None:
     for k, other in enumerate(({}, {"levels": (3, 3, 3)})):
         network, scale, clean = fitted(batch, **other)
-        valid = None
-        from caloforge.learn.checkpoint import ValidRange
-
         valid = ValidRange((1.0, 2.0), (1.0, 2.0), (11,), ("small",), ())
         save_model(Model(network, scale, valid, {}, "vqvae"), tmp_path / str(k))
         back = load_model(tmp_path / str(k))
