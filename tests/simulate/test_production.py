@@ -50,9 +50,11 @@ def same(a, b):
 
 
 def start(path, n, resume="new"):
+    # A shell's background job ignores Ctrl-C, and so would its children.
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(n=n), str(path), resume], stderr=subprocess.PIPE
-    )
+        [sys.executable, "-c", SCRIPT.format(n=n), str(path), resume],
+        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def children(pid):
