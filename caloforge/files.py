@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 from caloforge.errors import RequestError
 
-__all__ = ["atomic_path", "claimed_folder", "locked", "read_toml", "require_writable"]
+__all__ = ["atomic_path", "claimed_folder", "digest", "locked", "read_toml", "require_writable"]
 
 
 def require_writable(folder: Path) -> None:
@@ -99,6 +100,14 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise RequestError(f"another process is working in '{folder}': wait for it") from None
         yield
+
+
+def digest(*files: Path) -> str:
+    """SHA-256 of the contents of files, one after the other."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

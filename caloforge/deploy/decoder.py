@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge import __version__
 from caloforge.deploy import par04
-from caloforge.deploy.export import export, onnx_runner, require, write_onnx
+from caloforge.deploy.export import check_place, described, export, onnx_runner, require, write_onnx
 from caloforge.deploy.lwtnn import check_dense, folded, write_lwtnn
 from caloforge.deploy.onecall import told
 from caloforge.detector.descriptors import descriptors
@@ -125,22 +124,17 @@ def _check(model: Model, name: str, out: Path, format: str, target: str, steps: 
     if steps is not None:
         raise RequestError(f"'{name}' is drawn in one call; leave out --steps")
     require(format)
-    if not out.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
+    check_place(out)
 
 
 def _metadata(model: Model, detector: Detector) -> dict[str, str]:
     """What a file says of itself; every value is a text, lengths in mm, energies in MeV."""
-    mesh, valid = detector.mesh, model.valid
-    return {
-        "caloforge": __version__, "target": "par04", "detector": detector.to_toml(),
-        "n_r": str(mesh.n_r), "n_phi": str(mesh.n_phi), "n_z": str(mesh.n_z),
-        "cell_r_mm": repr(mesh.cell_r_mm), "cell_z_mm": repr(mesh.cell_z_mm),
-        "latent": str(model.network.config.latent), "pdg": "11",
-        "energy_min_mev": repr(valid.energy_mev[0]), "energy_max_mev": repr(valid.energy_mev[1]),
-        "theta_min": repr(valid.theta[0]), "theta_max": repr(valid.theta[1]),
+    return described(model, detector) | {
+        "target": "par04",
+        "latent": str(model.network.config.latent),
+        "pdg": "11",
         "units": "fraction of the incident energy",
-    }  # fmt: skip
+    }
 
 
 def _example(latent: int) -> Tensor:

@@ -41,7 +41,10 @@ from caloforge.learn.models.process import PROCESSES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "TARGETS", "draws_of", "export", "onnx_runner", "require", "write_onnx"]
+__all__ = [
+    "FORMATS", "TARGETS", "check_place", "described", "draws_of", "export", "onnx_runner",
+    "require", "write_onnx",
+]  # fmt: skip
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
 OPSET, IR_VERSION = 20, 8
@@ -101,8 +104,7 @@ def export(
     if steps is not None and steps < 1:
         raise RequestError(f"the number of steps must be at least 1, not {steps}")
     require(format)
-    if not out.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
+    check_place(out)
     opened = load_model(model)
     diffusion_of(opened, str(model))
     which = detector if isinstance(detector, Detector) else load_detector(detector)
@@ -133,6 +135,12 @@ def draws_of(model: Model) -> int:
     return model.network.config.calls or PROCESSES["beliefs"].steps
 
 
+def check_place(out: Path) -> None:
+    """Raise `RequestError` if the folder that a file is to be written to is not there."""
+    if not out.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder '{out.absolute().parent}'; make it first")
+
+
 def require(format: str) -> None:
     """Raise `RequestError` if a package that writes files of this format is not installed."""
     if format != "onnx":
@@ -149,16 +157,26 @@ def require(format: str) -> None:
 
 def _metadata(model: Model, detector: Detector, inner: OneCall, target: str) -> dict[str, str]:
     """What the file says of itself; every value is a text, lengths in mm, energies in MeV."""
+    return described(model, detector) | {
+        "target": target,
+        "noise": str(inner.noise if target == "plain" else 0), "steps": str(inner.steps),
+        "pdg": ",".join(map(str, model.valid.pdg)) if target == "plain" else "11",
+        "units": "GeV mm rad" if target == "par04" else "MeV mm rad",
+    }  # fmt: skip
+
+
+def described(model: Model, detector: Detector) -> dict[str, str]:
+    """What every exported file says of itself: the detector, its mesh, where the model is valid.
+
+    Every value is a text; lengths in mm, energies in MeV, angles in rad.
+    """
     mesh, valid = detector.mesh, model.valid
     return {
-        "caloforge": __version__, "target": target, "detector": detector.to_toml(),
+        "caloforge": __version__, "detector": detector.to_toml(),
         "n_r": str(mesh.n_r), "n_phi": str(mesh.n_phi), "n_z": str(mesh.n_z),
         "cell_r_mm": repr(mesh.cell_r_mm), "cell_z_mm": repr(mesh.cell_z_mm),
-        "noise": str(inner.noise if target == "plain" else 0), "steps": str(inner.steps),
         "energy_min_mev": repr(valid.energy_mev[0]), "energy_max_mev": repr(valid.energy_mev[1]),
         "theta_min": repr(valid.theta[0]), "theta_max": repr(valid.theta[1]),
-        "pdg": ",".join(map(str, valid.pdg)) if target == "plain" else "11",
-        "units": "GeV mm rad" if target == "par04" else "MeV mm rad",
     }  # fmt: skip
 
 

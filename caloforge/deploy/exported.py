@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caloforge.deploy.maker import digest
 from caloforge.detector.detector import Detector, parse_detector
 from caloforge.errors import RequestError, WorkError
+from caloforge.files import digest
 from caloforge.simulate.beam import Primaries
 
 if TYPE_CHECKING:

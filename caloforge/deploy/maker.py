@@ -7,13 +7,13 @@ knows of it, so a checkpoint and an exported file are used alike.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from caloforge.errors import RequestError
+from caloforge.files import digest
 from caloforge.simulate.beam import Primaries
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from caloforge.learn.reach import Reach
     from caloforge.showers.showers import Showers
 
-__all__ = ["ShowerMaker", "Trained", "digest", "open_maker"]
+__all__ = ["ShowerMaker", "Trained", "open_maker"]
 
 
 class ShowerMaker(Protocol):
@@ -98,14 +98,6 @@ def open_maker(model: str | Path, steps: int | None = None) -> ShowerMaker:
     if steps is not None:
         raise RequestError("the steps of an exported model were fixed when it was exported")
     return Exported(model)
-
-
-def digest(*files: Path) -> str:
-    """SHA-256 of the contents of files, one after the other."""
-    found = hashlib.sha256()
-    for file in files:
-        found.update(file.read_bytes())
-    return found.hexdigest()
 
 
 def _within(valid: Reach) -> Primaries:

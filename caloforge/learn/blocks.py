@@ -11,6 +11,8 @@ everywhere, because tracks cross from cell to cell in every detector alike.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -54,21 +56,21 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """One transformer block on tokens (B, T, D), modulated by (B, 6, D)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, attention: type[Attention] = Attention) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.attention = Attention(width, heads)
+        self.attention = attention(width, heads)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
+    def forward(self, x: Tensor, modulation: Tensor, *told: Any) -> Tensor:
+        """Transform tokens (B, T, D) under a modulation (B, 6, D); `told` is for the attention."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).chunk(
             6, dim=1
         )
-        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))
+        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a), *told)
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
         return x + gate_m * mixed
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from caloforge.learn.blocks import Attention, Block, modulate
+from caloforge.learn.blocks import Attention, Block
 
-__all__ = ["CausalBlock", "Memory"]
+__all__ = ["CausalAttention", "CausalBlock", "Memory"]
 
 
 class Memory:
@@ -35,24 +35,21 @@ class Memory:
         return self.keys[:, :, : self.seen], self.values[:, :, : self.seen]
 
 
-class CausalBlock(Block):
-    """A `Block` on tokens (B, T, D) of which none sees a later one; modulated by (B, 6, D)."""
+class CausalAttention(Attention):
+    """Attention over tokens (B, T, D) of which none sees a later one."""
 
-    attention: Attention
-
-    def forward(self, x: Tensor, modulation: Tensor, memory: Memory | None = None) -> Tensor:
-        """Transform tokens (B, T, D); with a `memory`, one token (B, 1, D) after those in it."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).chunk(
-            6, dim=1
-        )
-        x = x + gate_a * self._looked_back(modulate(self.norm(x), shift_a, scale_a), memory)
-        mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
-        return x + gate_m * mixed
-
-    def _looked_back(self, x: Tensor, memory: Memory | None) -> Tensor:
-        q, k, v = self.attention.split(x)  # each (B, H, T, D/H)
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Attend: (B, T, D) to (B, T, D); with a `memory`, one token after those in it."""
+        q, k, v = self.split(x)  # each (B, H, T, D/H)
         if memory is not None:
             assert x.shape[1] == 1
             k, v = memory.extended(k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=memory is None)
-        return self.attention.output(mixed.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+        return self.output(mixed.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+
+class CausalBlock(Block):
+    """A `Block` on tokens (B, T, D) of which none sees a later one; a `Memory` may be told."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads, CausalAttention)

@@ -9,7 +9,6 @@ repeated, and the arrays are those of a run that was never stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -26,7 +25,7 @@ import numpy as np
 from caloforge import __version__
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError, WorkError
-from caloforge.files import atomic_path, claimed_folder, locked
+from caloforge.files import atomic_path, claimed_folder, digest, locked
 from caloforge.progress import progress
 from caloforge.simulate.acceptance import check_acceptance
 from caloforge.simulate.beam import Beam
@@ -143,8 +142,7 @@ class _Run:
             settings |= {"physics": self.physics, "data": find_data().source}
             settings["geant4-pybind"] = metadata.version("geant4-pybind")
             if self.detector.gdml is not None:
-                content = self.detector.gdml.file.read_bytes()
-                settings["gdml_sha256"] = hashlib.sha256(content).hexdigest()
+                settings["gdml_sha256"] = digest(self.detector.gdml.file)
         return dict(json.loads(json.dumps(settings)))
 
     def shard_size(self) -> int:

@@ -6,7 +6,6 @@ of its weights, and looked up when the folder is opened. Nothing in it is execut
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from caloforge.errors import RequestError
-from caloforge.files import atomic_path
+from caloforge.files import atomic_path, digest
 from caloforge.learn.checkpoint import Model, load_model, model_folder
 from caloforge.showers.showers import Showers
 from caloforge.tasks.features import SCALARS, View, cut, features
@@ -65,8 +64,7 @@ class Reader:
 
 def backbone_hash(name: str | Path) -> str:
     """SHA-256 of the weights of a shipped model or a checkpoint folder."""
-    data = (model_folder(name) / "model.safetensors").read_bytes()
-    return hashlib.sha256(data).hexdigest()
+    return digest(model_folder(name) / "model.safetensors")
 
 
 def save_reader(reader: Reader, folder: Path, card: str) -> None:

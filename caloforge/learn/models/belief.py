@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FINEST", "Belief", "moved"]
+__all__ = ["FINEST", "Belief", "at_first", "moved", "side_by_side"]
 
 NOTHING = 1e-3  # A value no further above that of an empty voxel is empty.
 FINEST, WIDEST = -5.0, 2.0  # Logarithm of a spread.
@@ -41,6 +41,15 @@ class Belief(NamedTuple):
     def of(cls, odds: Tensor, share: Tensor, mean: Tensor, log_spread: Tensor) -> Belief:
         """A belief from the numbers (B, M, ...) of a network; spreads are kept in bounds."""
         return cls(odds, share - _total(share)[:, None], mean, log_spread.clamp(FINEST, WIDEST))
+
+    @classmethod
+    def unpacked(cls, numbers: Tensor) -> Belief:
+        """A belief from all numbers (B, 3 M, ...) of a network: odds, M means, M spreads, and the
+        shares of all Gaussians but the first, which stands at zero.
+        """
+        m = numbers.shape[1] // 3
+        share = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1 + 2 * m :]], dim=1)
+        return cls.of(numbers[:, 0], share, numbers[:, 1 : 1 + m], numbers[:, 1 + m : 1 + 2 * m])
 
     @classmethod
     def filled(cls, mean: Tensor, log_spread: Tensor) -> Belief:
@@ -102,6 +111,22 @@ class Belief(NamedTuple):
             mean = torch.where(later, self.mean[:, m], mean)
             spread = torch.where(later, self.log_spread[:, m].exp(), spread)
         return filled, mean, spread
+
+
+def side_by_side(values: Tensor, mixture: int) -> tuple[Tensor, Tensor]:
+    """Means and logarithms of the spreads (M,) of Gaussians that share out values (N,)."""
+    apart = torch.linspace(-1, 1, mixture) if mixture > 1 else torch.zeros(1)
+    return values.mean() + values.std() * apart, (values.std() / mixture).log().expand(mixture)
+
+
+def at_first(values: Tensor, empty: Tensor, mixture: int) -> Tensor:
+    """Numbers (3 M,), as `Belief.unpacked` takes them, that believe of every value what is true of
+    values (N, ...) together; `empty` () is one that is not filled.
+    """
+    filled = values[values > empty + NOTHING]
+    share = torch.tensor(len(filled) / values.numel())
+    means, width = side_by_side(filled, mixture)
+    return torch.cat([share.logit()[None], means, width, torch.zeros(mixture - 1)])
 
 
 def _total(logarithms: Tensor) -> Tensor:

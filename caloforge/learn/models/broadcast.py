@@ -22,7 +22,7 @@ learned is how much of the energy the form of a shower tells, not the resolution
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +44,7 @@ from caloforge.learn.models.latent import (
     own,
     scale,
 )
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import BroadcastSettings, VoxelSettings
@@ -94,13 +95,12 @@ class BroadcastConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `config.json`."""
-        return asdict(self) | {"voxels": self.voxels.model_dump()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BroadcastConfig:
         """Build it from plain values, as they stand in `config.json`."""
-        lists = {name: tuple(values[name]) for name in ("shape", "patch", "layers")}
-        return cls(**(dict(values) | lists | {"voxels": VoxelSettings(**values["voxels"])}))
+        return cls(**tupled(values) | {"voxels": VoxelSettings(**values["voxels"])})
 
 
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> BroadcastConfig:
@@ -112,8 +112,7 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> Broadca
     patch = Patches.dividing(shape, size.pop("patch")).size
     values = size | {k: v for k, v in asked.model_dump().items() if v is not None}
     voxels = recipe.voxels or VoxelSettings()
-    return BroadcastConfig(shape=shape, patch=patch, voxels=voxels,
-                           **values)  # fmt: skip
+    return BroadcastConfig(shape=shape, patch=patch, voxels=voxels, **values)
 
 
 class Places(nn.Module):

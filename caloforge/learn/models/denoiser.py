@@ -21,7 +21,7 @@ from caloforge.learn.models.diffusion import (
     DiffusionTransformer,
     config_of,
 )
-from caloforge.learn.models.family import Aim, Family, Manner, only
+from caloforge.learn.models.family import Aim, Family, Manner, check_size, only
 from caloforge.learn.models.process import PROCESSES, denoising_loss
 from caloforge.learn.models.samplers import SAMPLERS, sample
 from caloforge.learn.noise import Noise
@@ -34,8 +34,7 @@ __all__ = ["FAMILY", "start"]
 
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> DiffusionConfig:
     """Return the configuration that a recipe asks for; `detectors` are told apart if it says so."""
-    if recipe.size not in SIZES:
-        raise RequestError(f"diffusion has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    check_size(recipe, SIZES)
     return config_of(
         recipe.size, shape, process=recipe.process, head=recipe.head, plain=recipe.plain,
         positions=recipe.positions, calls=recipe.calls,

@@ -23,7 +23,7 @@ energies given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.learn.blocks import Block, Neighbours, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.directions import fitted
-from caloforge.learn.models.belief import FINEST, Belief
+from caloforge.learn.models.belief import FINEST, Belief, at_first
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled, quantities
 from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches, fourier, positions
@@ -81,15 +82,12 @@ class DiffusionConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DiffusionConfig:
         """Undo `to_dict`."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
+        return cls(**tupled(values))
 
 
 # Patch (0, 0, p): all cells of p layers. One dial sets tokens and width together.
@@ -203,7 +201,6 @@ class DiffusionTransformer(nn.Module):
         self.feature_mean.copy_(features.mean(0))
         self.feature_spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
         self.empty.copy_(clean.voxels.min())
-        filled = clean.voxels[clean.voxels > self.empty + 1e-3]
         if self.config.detectors:
             known = torch.unique(features[:, -len(DESCRIPTOR_NAMES) :], dim=0)
             self.known[: len(known)] = known
@@ -211,13 +208,7 @@ class DiffusionTransformer(nn.Module):
             self.fit_directions(clean.energies)
         if self.config.head == "noise":
             return
-        share = torch.tensor(len(filled) / clean.voxels.numel())
-        m = self.config.mixture
-        apart = torch.linspace(-1, 1, m) if m > 1 else torch.zeros(1)
-        means = filled.mean() + filled.std() * apart
-        width = (filled.std() / m).log().expand(m)
-        shares = torch.zeros(m - 1)  # the first stands at zero
-        beliefs = torch.cat([share.logit()[None], means, width, shares])
+        beliefs = at_first(clean.voxels, self.empty, self.config.mixture)
         self.head_voxels.bias.copy_(beliefs.repeat_interleave(self.patches.cells))
 
     @torch.no_grad()
@@ -336,7 +327,7 @@ class DiffusionTransformer(nn.Module):
         With `blank` no voxel is shown: all levels are 0, which saves looking. A head that guesses
         noise believes in what follows from its guess.
         """
-        everywhere, m = self._everywhere(level), self.config.mixture
+        everywhere = self._everywhere(level)
         if self.config.head == "noise":
             noise = self.patches.join(self.head_voxels(x[:, 1:])).float()
             guess = (noisy - (1 - everywhere) * noise) / everywhere.clamp(min=1e-3)
@@ -349,9 +340,7 @@ class DiffusionTransformer(nn.Module):
             if self.config.process == "beliefs":
                 near = torch.where(everywhere[:, None] > 0, near, 0.0)
             maps = torch.cat([maps[:, : self.near] + near, maps[:, self.near :]], dim=1)
-        maps = maps.float()
-        share = torch.cat([torch.zeros_like(maps[:, :1]), maps[:, 1 + 2 * m :]], dim=1)
-        belief = Belief.of(maps[:, 0], share, maps[:, 1 : 1 + m], maps[:, 1 + m : 1 + 2 * m])
+        belief = Belief.unpacked(maps.float())
         return belief if blank else belief.seen(noisy, everywhere, self.empty)
 
     def _everywhere(self, level: Tensor) -> Tensor:

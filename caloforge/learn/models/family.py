@@ -7,7 +7,7 @@ when a model of their kind is met: some of them need a library that others do no
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, cast
@@ -21,7 +21,9 @@ from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 
-__all__ = ["FAMILIES", "Aim", "Family", "Manner", "family", "only"]
+__all__ = [
+    "FAMILIES", "Aim", "Family", "Manner", "check_size", "family", "only", "refuse_unread",
+]  # fmt: skip
 
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
@@ -110,3 +112,16 @@ def only(asked: Manner, name: str, *known: str) -> Manner:
             option = field.name.replace("_", "-")
             raise RequestError(f"'{name}' is drawn without --{option}; leave it out")
     return asked
+
+
+def check_size(recipe: Recipe, sizes: Collection[str]) -> None:
+    """Refuse, with `RequestError`, a size that the kind of a recipe does not have."""
+    if recipe.size not in sizes:
+        raise RequestError(f"{recipe.model} has no size '{recipe.size}'; choose {', '.join(sizes)}")
+
+
+def refuse_unread(recipe: Recipe, *names: str) -> None:
+    """Refuse, with `RequestError`, keys that were set although the kind does not read them."""
+    for name in names:
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            raise RequestError(f"'{name}' is not read by model = '{recipe.model}'; leave it out")

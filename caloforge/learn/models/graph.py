@@ -16,7 +16,7 @@ from torch import Tensor
 from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.belief import Belief
-from caloforge.learn.models.family import Aim, Family, Manner
+from caloforge.learn.models.family import Aim, Family, Manner, check_size
 from caloforge.learn.models.hitgraph import (
     EMPTY,
     FILLED,
@@ -40,8 +40,7 @@ CELLS = 10.0  # Cells to a hit, roughly: with it the sum of all losses is a like
 
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> GraphConfig:
     """Return the configuration that a recipe asks for."""
-    if recipe.size not in SIZES:
-        raise RequestError(f"graph has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    check_size(recipe, SIZES)
     return config_of(recipe.size, shape, **(recipe.graph or GraphSettings()).model_dump())
 
 

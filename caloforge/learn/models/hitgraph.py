@@ -20,7 +20,7 @@ of active material, is therefore believed in just as much; only those maps singl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,7 +31,8 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.directions import fitted
 from caloforge.learn.hits import Hits, hits_of
 from caloforge.learn.messages import Messages
-from caloforge.learn.models.belief import FINEST, Belief
+from caloforge.learn.models.belief import FINEST, Belief, side_by_side
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled, quantities
 from caloforge.learn.standard import Standard
 from caloforge.learn.tokens import Patches, fourier
@@ -68,15 +69,12 @@ class GraphConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GraphConfig:
         """Undo `to_dict`."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
+        return cls(**tupled(values))
 
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
@@ -92,11 +90,7 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
 
 def config_of(size: str, shape: tuple[int, int, int], **other: Any) -> GraphConfig:
     """Configuration of a named size on a mesh of `shape` cells; `other` fields beside it."""
-    r, phi, z = (
-        next(k for k in range(min(n, most), 0, -1) if n % k == 0)
-        for n, most in zip(shape, SKETCH, strict=True)
-    )
-    return GraphConfig(shape, (r, phi, z), **SIZES[size], **other)
+    return GraphConfig(shape, Patches.dividing(shape, SKETCH).size, **SIZES[size], **other)
 
 
 class Told(NamedTuple):
@@ -160,10 +154,8 @@ class GraphNetwork(nn.Module):
         self.colour.copy_(colour)
         filled = clean.voxels[self.filled(clean.voxels)]
         _last(self.odds).bias.copy_(torch.tensor([len(filled) / clean.voxels.numel()]).logit())
-        m = self.config.mixture
-        apart = torch.linspace(-1, 1, m) if m > 1 else torch.zeros(1)
-        means, width = filled.mean() + filled.std() * apart, (filled.std() / m).log().expand(m)
-        _last(self.belief).bias.copy_(torch.cat([torch.zeros(m), means, width]))
+        means, width = side_by_side(filled, self.config.mixture)
+        _last(self.belief).bias.copy_(torch.cat([torch.zeros_like(means), means, width]))
 
     def filled(self, voxels: Tensor) -> Tensor:
         """Which of the scaled voxels (B, R, PHI, Z) are hit."""

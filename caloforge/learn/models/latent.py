@@ -28,10 +28,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
 from caloforge.learn.losses import Loss, read, unit, voxel_loss
-from caloforge.learn.models.family import Aim, Manner
+from caloforge.learn.models.family import Aim, Manner, check_size, refuse_unread
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
@@ -155,11 +154,8 @@ def scale(config: LatentConfig) -> VoxelScale:
 
 def checked(recipe: Recipe, sizes: tuple[str, ...]) -> None:
     """Refuse sizes that a kind does not have and keys that it does not read: `RequestError`."""
-    if recipe.size not in sizes:
-        raise RequestError(f"{recipe.model} has no size '{recipe.size}'; choose {', '.join(sizes)}")
-    for key in ("masked", "untold", "start", "calls"):
-        if getattr(recipe, key):
-            raise RequestError(f"'{key}' is not read by model = '{recipe.model}'; leave it out")
+    check_size(recipe, sizes)
+    refuse_unread(recipe, "masked", "untold", "start", "calls")
 
 
 class Even(nn.Module):

@@ -27,11 +27,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from caloforge.errors import RequestError
 from caloforge.learn.blocks import Block
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import unit, voxel_loss
-from caloforge.learn.models.family import Aim, Family
+from caloforge.learn.models.family import Aim, Family, check_size
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import MaskedViTSettings, VoxelSettings
@@ -71,18 +71,16 @@ class MaskedConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
-        plain = {name: value.model_dump() for name, value in (
-            ("pretext", self.pretext), ("voxels", self.voxels))}  # fmt: skip
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in (vars(self) | plain).items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MaskedConfig:
         """Undo `to_dict`."""
-        return cls(
-            tuple(values["shape"]), tuple(values["patch"]), values["width"], values["depth"],
-            values["heads"], MaskedViTSettings(**values["pretext"]),
-            VoxelSettings(**values["voxels"]),
-        )  # fmt: skip
+        tables = {
+            "pretext": MaskedViTSettings(**values["pretext"]),
+            "voxels": VoxelSettings(**values["voxels"]),
+        }
+        return cls(**tupled(values) | tables)
 
 
 class Guess(NamedTuple):
@@ -205,8 +203,7 @@ class MaskedTransformer(nn.Module):
 
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> MaskedConfig:
     """Return the configuration that a recipe asks for; of `detectors` nothing is told."""
-    if recipe.size not in SIZES:
-        raise RequestError(f"vit has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    check_size(recipe, SIZES)
     values = dict(SIZES[recipe.size])
     patch = Patches.dividing(shape, values.pop("patch")).size
     return MaskedConfig(

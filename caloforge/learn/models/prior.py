@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -34,8 +34,9 @@ from caloforge.learn.causal import CausalBlock, Memory
 from caloforge.learn.checkpoint import Model, load_model
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.models.belief import Belief
-from caloforge.learn.models.family import Aim, Family, Manner, only
-from caloforge.learn.models.vqvae import Depths, Vqvae, VqvaeConfig, refuse_unread
+from caloforge.learn.models.family import Aim, Family, Manner, check_size, only, refuse_unread
+from caloforge.learn.models.plain import plain
+from caloforge.learn.models.vqvae import FOUNDATION, Depths, Vqvae, VqvaeConfig
 from caloforge.learn.models.vqvae import scale as scale_of
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled
@@ -66,7 +67,7 @@ class PriorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
-        return asdict(self) | {"tokeniser": self.tokeniser.to_dict()}
+        return plain(self) | {"tokeniser": self.tokeniser.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PriorConfig:
@@ -104,9 +105,8 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> PriorCo
     Raises `RequestError` for another size, for a tokeniser of another mesh, and for a table of
     voxels: they are scaled as the tokeniser has it.
     """
-    refuse_unread(recipe, "voxels")
-    if recipe.size not in SIZES:
-        raise RequestError(f"prior has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    refuse_unread(recipe, *FOUNDATION, "voxels")
+    check_size(recipe, SIZES)
     known: VqvaeConfig = _tokeniser(recipe).network.config
     assert recipe.prior is not None
     if known.shape != shape:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +32,7 @@ from caloforge.learn.losses import Loss, unit
 from caloforge.learn.models.dense import DenseDecoder, DenseEncoder
 from caloforge.learn.models.family import Family
 from caloforge.learn.models.latent import Posterior, checked, draw, losses, own, scale
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VaeSettings, VoxelSettings
@@ -71,13 +72,12 @@ class VaeConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `config.json`."""
-        return asdict(self) | {"voxels": self.voxels.model_dump()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VaeConfig:
         """Build it from plain values, as they stand in `config.json`."""
-        lists = {name: tuple(values[name]) for name in ("shape", "layers")}
-        return cls(**(dict(values) | lists | {"voxels": VoxelSettings(**values["voxels"])}))
+        return cls(**tupled(values) | {"voxels": VoxelSettings(**values["voxels"])})
 
 
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> VaeConfig:

@@ -21,19 +21,19 @@ code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from caloforge.errors import RequestError
 from caloforge.learn.blocks import Block, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import Loss, read, unit, voxel_loss
-from caloforge.learn.models.belief import Belief
-from caloforge.learn.models.family import Aim, Family
+from caloforge.learn.models.belief import Belief, at_first
+from caloforge.learn.models.family import Aim, Family, check_size, refuse_unread
+from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Drawn, Scaled
 from caloforge.learn.quantiser import Quantiser, usage
@@ -44,9 +44,13 @@ from caloforge.learn.tokens import Patches, fourier, positions
 from caloforge.learn.totalscale import TotalScale
 
 __all__ = [
-    "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "overlaps", "reconstruct", "refuse_unread",
+    "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "overlaps", "reconstruct",
 ]  # fmt: skip
 
+# Keys of a recipe that only the foundation model reads.
+FOUNDATION = (
+    "start", "process", "calls", "head", "plain", "geometry", "positions", "masked", "untold",
+)  # fmt: skip
 POSITION = 8
 VOXELS = 10.0  # Weight of a voxel's loss: most voxels are empty and hardly surprise.
 
@@ -81,16 +85,12 @@ class VqvaeConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return plain | {"voxels": self.voxels.model_dump()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VqvaeConfig:
         """Undo `to_dict`."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain | {"voxels": VoxelSettings(**plain["voxels"])})
+        return cls(**tupled(values) | {"voxels": VoxelSettings(**values["voxels"])})
 
 
 # Largest patch in cells (r, phi, z), 0 for all of them.
@@ -105,22 +105,10 @@ SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def refuse_unread(recipe: Recipe, *names: str) -> None:
-    """Raise `RequestError` for keys of a recipe that were set although its kind does not read them.
-
-    Those that belong to the foundation model, and `names`.
-    """
-    for name in ("start", "process", "calls", "head", "plain", "geometry", "positions", "masked",
-                 "untold", *names):  # fmt: skip
-        if getattr(recipe, name) != Recipe.model_fields[name].default:
-            raise RequestError(f"'{name}' is not read by model = '{recipe.model}'; leave it out")
-
-
 def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> VqvaeConfig:
     """Return the configuration that a recipe asks for; raises `RequestError` for another size."""
-    refuse_unread(recipe)
-    if recipe.size not in SIZES:
-        raise RequestError(f"vqvae has no size '{recipe.size}'; choose {', '.join(SIZES)}")
+    refuse_unread(recipe, *FOUNDATION)
+    check_size(recipe, SIZES)
     asked = (recipe.vqvae or VqvaeSettings()).model_dump(exclude={"quantiser"})
     if recipe.vqvae is None or recipe.vqvae.quantiser == "ema":
         asked["levels"] = ()
@@ -203,14 +191,8 @@ class Vqvae(nn.Module):
         """Fit the features' scale (N, F) and what is believed of voxels before anything is seen."""
         self.told.fit(features)
         self.empty.copy_(clean.voxels.min())
-        filled = clean.voxels[clean.voxels > self.empty + 1e-3]
-        share = torch.tensor(len(filled) / clean.voxels.numel())
         if self.config.loss == "beliefs":
-            m = self.config.mixture
-            apart = torch.linspace(-1, 1, m) if m > 1 else torch.zeros(1)
-            means = filled.mean() + filled.std() * apart
-            width = (filled.std() / m).log().expand(m)
-            start = torch.cat([share.logit()[None], means, width, torch.zeros(m - 1)])
+            start = at_first(clean.voxels, self.empty, self.config.mixture)
         elif unit(self.config.loss):
             start = clean.voxels.mean().logit(eps=1e-6)[None]
         else:
@@ -280,12 +262,6 @@ class Vqvae(nn.Module):
         placed: Tensor = place + self.embed_maps((active + 0.05).log())
         return placed[:, self.order]
 
-    def belief(self, said: Tensor) -> Belief:
-        """Belief of voxels (B, R, PHI, Z) from what the decoder says (B, P, R, PHI, Z)."""
-        m = self.config.mixture
-        share = torch.cat([torch.zeros_like(said[:, :1]), said[:, 1 + 2 * m :]], dim=1)
-        return Belief.of(said[:, 0], share, said[:, 1 : 1 + m], said[:, 1 + m : 1 + 2 * m])
-
     def drawn(self, said: Tensor, energies: Tensor, noise: Noise) -> Scaled | Drawn:
         """Scaled showers from what the decoder says (B, P, R, PHI, Z) and energies (B, K).
 
@@ -295,7 +271,7 @@ class Vqvae(nn.Module):
             return Scaled(read(self.config.loss, said[:, 0]), energies)
         voxels = said[0, 0].numel()
         chance, normal = noise.rows(2 * voxels).reshape(-1, 2, *said.shape[2:]).unbind(dim=1)
-        filled, mean, spread = self.belief(said).chosen(torch.special.ndtr(chance))
+        filled, mean, spread = Belief.unpacked(said).chosen(torch.special.ndtr(chance))
         odds = torch.where(filled, torch.inf, -torch.inf)
         return Drawn(mean + spread * normal, energies, odds)
 
@@ -313,7 +289,7 @@ def losses(
     seed = int(torch.randint(2**62, (), generator=draw)) if learns else None
     said, _, far = network(clean, given, seed)
     if network.config.loss == "beliefs":
-        of_voxels = network.belief(said).surprise(clean.voxels, network.empty).mean()
+        of_voxels = Belief.unpacked(said).surprise(clean.voxels, network.empty).mean()
     else:
         of_voxels = voxel_loss(network.config.loss, said[:, 0], clean.voxels, given.pitch).mean()
     return {"voxels": VOXELS * of_voxels, "commitment": network.config.commitment * far}
