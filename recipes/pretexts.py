@@ -117,7 +117,7 @@ def reconstruction(model: Model, showers: Showers) -> list[float] | None:
     hidden = rank < tokens // 2
     everywhere = network.patches.fill(hidden)
     ours, theirs = [], []
-    typical = replace_mean(clean.voxels, network.standard_energy(given))
+    typical = mean_showers(clean.voxels, network.standard_energy(given))
     for part in torch.arange(len(showers)).split(100):
         told = type(given)(*(x[part] for x in given))
         shown = torch.where(everywhere[part], filling(network, told), clean.voxels[part])
@@ -138,7 +138,7 @@ def filling(network: Any, given: Any) -> torch.Tensor:
     return network.empty.expand(len(given.energy), *network.config.shape)  # type: ignore[no-any-return]
 
 
-def replace_mean(voxels: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+def mean_showers(voxels: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
     """Mean shower (N, R, PHI, Z) at standardised energies (N,): a parabola in every voxel."""
     terms = torch.stack([torch.ones_like(energy), energy, energy.square()], dim=1)
     found = torch.linalg.lstsq(terms, voxels.flatten(1)).solution

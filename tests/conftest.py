@@ -15,7 +15,10 @@ from caloforge.showers.native import ShowerWriter
 from caloforge.showers.showers import Showers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from caloforge.learn.checkpoint import Model
+    from caloforge.learn.condition import Conditions
 
 # Set before torch is imported: networks this small are slower on two threads than on one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,6 +71,22 @@ def toy_showers(detector: Detector, n: int, seed: int = 0) -> Showers:
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Showers]:
     return toy_showers
+
+
+@pytest.fixture(scope="session")
+def toy_batch(small_detector: Detector) -> Callable[[int], tuple[Tensor, Conditions]]:
+    """Voxels (N, R, PHI, Z) in MeV of N toy showers in the small detector, and conditions."""
+    import torch
+
+    from caloforge.learn.condition import conditions
+
+    def made(n: int) -> tuple[Tensor, Conditions]:
+        showers = toy_showers(small_detector, n)
+        index = np.zeros(n, np.int64)
+        given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
+        return torch.from_numpy(showers.dense()), given
+
+    return made
 
 
 @pytest.fixture(scope="session")

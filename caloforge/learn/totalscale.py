@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, Scaled
 from caloforge.learn.settings import VoxelSettings
-from caloforge.learn.voxelscale import VoxelScale
+from caloforge.learn.voxelscale import VoxelScale, divisors
 
 __all__ = ["TotalScale"]
 
@@ -31,7 +31,7 @@ class TotalScale(nn.Module):
         super().__init__()
         self.voxels = VoxelScale(settings, unit)
         self.total = ConditionalScale(len(FEATURE_NAMES), 1)
-        self.quantities = 1 + self.voxels.own
+        self.quantities = 1 + divisors(settings)
         self.requires_grad_(False)
 
     def fit(

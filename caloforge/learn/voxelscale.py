@@ -25,7 +25,7 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Scaled
 from caloforge.learn.settings import VoxelSettings
 
-__all__ = ["VoxelScale", "bounded"]
+__all__ = ["VoxelScale", "bounded", "divisors"]
 
 PERCENTILE = 0.99
 SMALL = 0.1  # c, of the median filled voxel.
@@ -33,8 +33,17 @@ SMALL = 0.1  # c, of the median filled voxel.
 
 def bounded(settings: VoxelSettings) -> bool:
     """Whether scaled voxels lie in [0, 1]."""
-    divided = settings.divide in ("incident_mev", "largest")
-    return divided and settings.transform != "logit"
+    return _quotient(settings) and settings.transform != "logit"
+
+
+def _quotient(settings: VoxelSettings) -> bool:
+    """Whether divided voxels lie in [0, 1]."""
+    return settings.divide in ("incident_mev", "largest")
+
+
+def divisors(settings: VoxelSettings) -> int:
+    """Number of divisors that belong to a shower: 1, or 0 where it is the incident energy."""
+    return int(settings.divide in ("largest", "percentile"))
 
 
 class VoxelScale(nn.Module):
@@ -49,8 +58,7 @@ class VoxelScale(nn.Module):
 
     def __init__(self, settings: VoxelSettings, unit: bool = False) -> None:
         super().__init__()
-        quotient = settings.divide in ("incident_mev", "largest")
-        if settings.transform == "logit" and not quotient:
+        if settings.transform == "logit" and not _quotient(settings):
             raise RequestError(
                 "a logit needs voxels up to 1: divide by 'incident_mev' or 'largest'"
             )
@@ -64,8 +72,8 @@ class VoxelScale(nn.Module):
         self.register_buffer("small", torch.ones(()))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
-        self.own = settings.divide in ("largest", "percentile")
-        self.divisor = ConditionalScale(len(FEATURE_NAMES), 1) if self.own else None
+        own = divisors(settings)
+        self.divisor = ConditionalScale(len(FEATURE_NAMES), own) if own else None
         self.requires_grad_(False)
 
     def fit(

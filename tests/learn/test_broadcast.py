@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
-from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
+from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import read
 from caloforge.learn.models.broadcast import (
     FAMILY,
@@ -29,7 +28,6 @@ from caloforge.learn.recipe import recipe_of
 from caloforge.learn.settings import VoxelSettings
 from caloforge.learn.train import train
 from caloforge.showers.formats import read_showers
-from caloforge.showers.showers import Showers
 
 STEPS = [(e, d) for e in ("dense", "transformer") for d in ("dense", "broadcast")]
 SHAPE = (3, 4, 10)
@@ -40,11 +38,10 @@ CONFIG = BroadcastConfig(
 
 
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
-    showers = toy(small_detector, 16)
-    index = np.zeros(16, np.int64)
-    given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(
+    toy_batch: Callable[[int], tuple[torch.Tensor, Conditions]],
+) -> tuple[torch.Tensor, Conditions]:
+    return toy_batch(16)
 
 
 def built(

@@ -35,18 +35,14 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import GraphSettings
 from caloforge.learn.train import train
 from caloforge.showers.formats import read_showers
-from caloforge.showers.showers import Showers
 
 SHAPE = (3, 4, 10)
 Batch = tuple[torch.Tensor, Conditions]
 
 
 @pytest.fixture(scope="module")
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> Batch:
-    showers = toy(small_detector, 16)
-    number = np.zeros(16, np.int64)
-    given = conditions([small_detector], number, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(toy_batch: Callable[[int], Batch]) -> Batch:
+    return toy_batch(16)
 
 
 def awake(size: str = "micro") -> GraphNetwork:

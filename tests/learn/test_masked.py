@@ -28,7 +28,6 @@ from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import recipe_of
 from caloforge.learn.settings import MaskedViTSettings, VoxelSettings
 from caloforge.learn.train import train
-from caloforge.showers.showers import Showers
 
 PRETEXTS: dict[str, dict[str, object]] = {
     "zeros": dict(),
@@ -43,11 +42,10 @@ PRETEXTS: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
-    showers = toy(small_detector, 16)
-    index = np.zeros(16, np.int64)
-    given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(
+    toy_batch: Callable[[int], tuple[torch.Tensor, Conditions]],
+) -> tuple[torch.Tensor, Conditions]:
+    return toy_batch(16)
 
 
 def built(

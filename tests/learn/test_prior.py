@@ -17,7 +17,7 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
 from caloforge.learn.checkpoint import Model, ValidRange, load_model, save_model
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Aim, Manner
 from caloforge.learn.models.prior import FAMILY, SIZES, Prior, PriorConfig, chosen, plan
 from caloforge.learn.models.vqvae import Vqvae, VqvaeConfig
@@ -26,7 +26,6 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import PriorSettings, VoxelSettings, VqvaeSettings
 from caloforge.learn.totalscale import TotalScale
 from caloforge.learn.train import train
-from caloforge.showers.showers import Showers
 
 Batch = tuple[torch.Tensor, Conditions]
 
@@ -39,16 +38,9 @@ def config(tokens: int = 6, codes: int = 24, **other: object) -> PriorConfig:
     return PriorConfig(VqvaeConfig(**values | other), 32, 2, 2, 3)  # type: ignore[arg-type]
 
 
-def batch_of(toy: Callable[..., Showers], detector: Detector, n: int) -> Batch:
-    showers = toy(detector, n)
-    index = np.zeros(n, np.int64)
-    given = conditions([detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
-
-
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> Batch:
-    return batch_of(toy, small_detector, 16)
+def batch(toy_batch: Callable[[int], Batch]) -> Batch:
+    return toy_batch(16)
 
 
 def random_prior(batch: Batch, **other: object) -> tuple[Prior, TotalScale]:

@@ -14,18 +14,14 @@ from caloforge.detector.detector import Detector
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.models.hitgraph import GraphNetwork, config_of
 from caloforge.learn.models.reader import Reader, features, length
-from caloforge.showers.showers import Showers
 
 SHAPE = (3, 4, 10)
 Batch = tuple[torch.Tensor, Conditions]
 
 
 @pytest.fixture(scope="module")
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> Batch:
-    showers = toy(small_detector, 64)
-    number = np.zeros(64, np.int64)
-    given = conditions([small_detector], number, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(toy_batch: Callable[[int], Batch]) -> Batch:
+    return toy_batch(64)
 
 
 def awake() -> GraphNetwork:

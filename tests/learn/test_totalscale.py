@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
-from caloforge.detector.detector import Detector
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.preprocess import CUT_MEV, Drawn, Scaled
 from caloforge.learn.settings import VoxelSettings
 from caloforge.learn.totalscale import TotalScale
-from caloforge.showers.showers import Showers
 
 SETTINGS = [VoxelSettings(), VoxelSettings(divide="largest", transform="power")]
 
 
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
-    showers = toy(small_detector, 40)
-    index = np.zeros(40, np.int64)
-    given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(
+    toy_batch: Callable[[int], tuple[torch.Tensor, Conditions]],
+) -> tuple[torch.Tensor, Conditions]:
+    return toy_batch(40)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.divide)

@@ -40,9 +40,10 @@ def told(detectors: list[Detector], showers: Showers) -> Conditions:
 
 
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
-    showers = toy(small_detector, 16)
-    return torch.from_numpy(showers.dense()), told([small_detector], showers)
+def batch(
+    toy_batch: Callable[[int], tuple[torch.Tensor, Conditions]],
+) -> tuple[torch.Tensor, Conditions]:
+    return toy_batch(16)
 
 
 def built(batch: tuple[torch.Tensor, Conditions], **ways: Any) -> tuple[Vae, Any, Scaled]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
-from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.preprocess import CUT_MEV
 from caloforge.learn.settings import VoxelSettings
 from caloforge.learn.voxelscale import VoxelScale, bounded
-from caloforge.showers.showers import Showers
 
 DIVIDE = ("incident_mev", "incident_gev", "largest", "percentile")
 WAYS = [
@@ -26,11 +23,10 @@ WAYS = [
 
 
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
-    showers = toy(small_detector, 40)
-    index = np.zeros(40, np.int64)
-    given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+def batch(
+    toy_batch: Callable[[int], tuple[torch.Tensor, Conditions]],
+) -> tuple[torch.Tensor, Conditions]:
+    return toy_batch(40)
 
 
 @pytest.mark.parametrize("settings", WAYS, ids=lambda s: f"{s.divide}-{s.transform}")

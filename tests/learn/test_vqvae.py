@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
 from caloforge.learn.checkpoint import Model, ValidRange, load_model, save_model
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Aim
 from caloforge.learn.models.vqvae import (
     FAMILY,
@@ -30,7 +29,6 @@ from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VoxelSettings, VqvaeSettings
 from caloforge.learn.train import train
-from caloforge.showers.showers import Showers
 
 Batch = tuple[torch.Tensor, Conditions]
 LOSSES = ("beliefs", "bce", "mse", "mae", "sinkhorn")
@@ -52,16 +50,9 @@ def fitted(batch: Batch, **other: object) -> tuple[Vqvae, torch.nn.Module, Scale
     return network, scale, scale(*batch)
 
 
-def batch_of(toy: Callable[..., Showers], detector: Detector, n: int) -> Batch:
-    showers = toy(detector, n)
-    index = np.zeros(n, np.int64)
-    given = conditions([detector], index, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
-
-
 @pytest.fixture
-def batch(toy: Callable[..., Showers], small_detector: Detector) -> Batch:
-    return batch_of(toy, small_detector, 24)
+def batch(toy_batch: Callable[[int], Batch]) -> Batch:
+    return toy_batch(24)
 
 
 def noise(n: int) -> Noise:
@@ -143,13 +134,13 @@ def test_a_shower_comes_back_the_same_on_any_batch_size(batch: Batch, loss: str)
 
 @pytest.mark.parametrize(("loss", "close", "steps"), [("beliefs", 0.1, 700), ("bce", 0.03, 500)])
 def test_it_overfits_sixteen_showers(
-    toy: Callable[..., Showers], small_detector: Detector, loss: str, close: float, steps: int
+    toy_batch: Callable[[int], Batch], loss: str, close: float, steps: int
 ) -> None:
     """Layers come back to 3 % of the visible energy, summed over the layers, voxels to a tenth of
     it; the codebook is alive. Beliefs, which are drawn, keep a spread that is learned away only
     slowly: layers to 10 %, voxels to 17 %, but 95 of 100 voxels are hit or empty as they were.
     """
-    voxels, given = batch_of(toy, small_detector, 16)
+    voxels, given = toy_batch(16)
     network, scale, clean = fitted((voxels, given), loss=loss, width=64, tokens=10)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for step in range(steps):

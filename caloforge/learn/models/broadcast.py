@@ -41,7 +41,6 @@ from caloforge.learn.models.latent import (
     checked,
     draw,
     losses,
-    own,
     scale,
 )
 from caloforge.learn.models.plain import plain, tupled
@@ -50,6 +49,7 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import BroadcastSettings, VoxelSettings
 from caloforge.learn.standard import Standard
 from caloforge.learn.tokens import Patches, positions
+from caloforge.learn.voxelscale import divisors
 
 __all__ = ["FAMILY", "SIZES", "Broadcast", "BroadcastConfig", "BroadcastDecoder"]
 
@@ -146,7 +146,7 @@ class TransformerEncoder(nn.Module):
         self.modulation = nn.Linear(d, 6 * d)
         self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, eps=1e-6)
-        self.head = nn.Linear(2 * d + own(config.voxels), 2 * config.latent)
+        self.head = nn.Linear(2 * d + divisors(config.voxels), 2 * config.latent)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
@@ -212,7 +212,7 @@ class BroadcastDecoder(nn.Module):
         self.norm = nn.LayerNorm(d, eps=1e-6)
         self.head = nn.Linear(d, self.patches.cells)
         self.neighbours = Neighbours(3, config.hidden, 1, d) if config.hidden else None
-        self.divisor = nn.Linear(d, 1) if own(config.voxels) else None
+        self.divisor = nn.Linear(d, 1) if divisors(config.voxels) else None
         for layer in (self.gains, self.head):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -251,7 +251,13 @@ class Broadcast(nn.Module):
         super().__init__()
         self.config = config
         self.told = Standard()
-        dense = config.shape, own(config.voxels), len(FEATURE_NAMES), config.layers, config.latent
+        dense = (
+            config.shape,
+            divisors(config.voxels),
+            len(FEATURE_NAMES),
+            config.layers,
+            config.latent,
+        )
         self.whole = {"encoder": config.encoder == "dense", "decoder": config.decoder == "dense"}
         self.encoder = DenseEncoder(*dense) if self.whole["encoder"] else TransformerEncoder(config)
         self.decoder = DenseDecoder(*dense) if self.whole["decoder"] else BroadcastDecoder(config)

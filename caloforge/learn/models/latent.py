@@ -35,11 +35,11 @@ from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VoxelSettings
-from caloforge.learn.voxelscale import VoxelScale
+from caloforge.learn.voxelscale import VoxelScale, divisors
 
 __all__ = [
     "Autoencoder", "Even", "LatentConfig", "Posterior", "checked", "divergence", "draw", "losses",
-    "own", "scale",
+    "scale",
 ]  # fmt: skip
 
 SHARP = 0.1  # Spread of the likelihood of a whitened divisor, which fluctuates by 1.
@@ -112,11 +112,6 @@ class Autoencoder(Protocol):
         """Losses () of what else the latent vectors (B, L) of the showers have to tell."""
 
 
-def own(settings: VoxelSettings) -> int:
-    """Number K of divisors that belong to a shower."""
-    return int(settings.divide in ("largest", "percentile"))
-
-
 def losses(
     network: Autoencoder, clean: Scaled, given: Conditions, draw: torch.Generator, aim: Aim
 ) -> dict[str, Tensor]:
@@ -132,7 +127,7 @@ def losses(
         "voxels": misses.flatten(1).sum(dim=1).mean(),
         "divergence": config.kl * risen * divergence(posterior).mean(),
     }
-    if own(config.voxels):
+    if divisors(config.voxels):
         far = (found.energies - clean.energies) / SHARP
         parts["divisor"] = far.square().sum(dim=1).mean() / 2
     return parts | network.tasks(posterior, given)

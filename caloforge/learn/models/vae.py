@@ -31,12 +31,13 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import Loss, unit
 from caloforge.learn.models.dense import DenseDecoder, DenseEncoder
 from caloforge.learn.models.family import Family
-from caloforge.learn.models.latent import Posterior, checked, draw, losses, own, scale
+from caloforge.learn.models.latent import Posterior, checked, draw, losses, scale
 from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VaeSettings, VoxelSettings
 from caloforge.learn.standard import Standard
+from caloforge.learn.voxelscale import divisors
 
 __all__ = ["FAMILY", "SIZES", "FourNumbers", "Vae", "VaeConfig"]
 
@@ -152,7 +153,7 @@ class Vae(nn.Module):
         physics = config.conditions == "physics"
         self.told: Standard | FourNumbers = Standard() if physics else FourNumbers()
         told = len(FEATURE_NAMES) if physics else 2 + PAIR
-        sizes = config.shape, own(config.voxels), told, config.layers, config.latent
+        sizes = config.shape, divisors(config.voxels), told, config.layers, config.latent
         self.encoder, self.decoder = DenseEncoder(*sizes), DenseDecoder(*sizes)
 
     @torch.no_grad()

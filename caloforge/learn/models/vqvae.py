@@ -42,6 +42,7 @@ from caloforge.learn.settings import VoxelSettings, VqvaeSettings
 from caloforge.learn.standard import Standard
 from caloforge.learn.tokens import Patches, fourier, positions
 from caloforge.learn.totalscale import TotalScale
+from caloforge.learn.voxelscale import divisors
 
 __all__ = [
     "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "overlaps", "reconstruct",
@@ -81,7 +82,7 @@ class VqvaeConfig:
     @property
     def quantities(self) -> int:
         """Number of energies of a shower, see `TotalScale`."""
-        return TotalScale(self.voxels).quantities
+        return 1 + divisors(self.voxels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
