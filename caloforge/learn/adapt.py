@@ -38,6 +38,7 @@ from caloforge.files import atomic_path, claimed_folder
 from caloforge.learn.calibration import calibrate
 from caloforge.learn.checkpoint import Model, ValidRange, diffusion_of, load_model
 from caloforge.learn.condition import Conditions
+from caloforge.learn.feed import feed
 from caloforge.learn.loop import mean_loss, run_loop
 from caloforge.learn.lowrank import merged, with_adapters
 from caloforge.learn.memory import keep_freed_memory
@@ -303,13 +304,13 @@ def _closed(run: Run, found: Adaptation, base: Model, old: Sequence[ShowerStream
     device = run.fabric.device
     base.network.to(device)
     base.scale.to(device)
+    guards = [(stream.detectors[0].name, feed(stream, device)) for stream in old]
     found = replace(
         found,
         after=mean_loss(kept, run.validation, run.recipe.seed),
         guarded=tuple(
-            Guarded(stream.detectors[0].name, len(stream), mean_loss(base, stream),
-                    mean_loss(kept, stream))
-            for stream in old
+            Guarded(name, len(seen), mean_loss(base, seen), mean_loss(kept, seen))
+            for name, seen in guards
         ),
     )  # fmt: skip
     record = described(found)

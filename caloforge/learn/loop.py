@@ -11,9 +11,9 @@ that does not get better any more ends.
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ from torch import Tensor
 
 from caloforge.errors import WorkError
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
+from caloforge.learn.feed import Feed
 from caloforge.learn.models.family import Aim, family
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.run import Best, Run, save
 from caloforge.learn.throughput import flop_per_shower, peak_flops
 from caloforge.progress import progress
-from caloforge.showers.dataset import Sample, ShowerStream
 
-__all__ = ["Summary", "conditions_of", "learning_rate", "mean_loss", "precision_of", "run_loop"]
+__all__ = ["Summary", "learning_rate", "mean_loss", "precision_of", "run_loop"]
 
 VALIDATED = 192  # Showers of a validation at least; a small split is seen with several noises.
 
@@ -74,11 +74,6 @@ def precision_of(recipe: Recipe) -> Any:
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"
 
 
-def conditions_of(stream: ShowerStream, sample: Sample) -> Conditions:
-    """Return what a model is told of the B showers of a sample of `stream`."""
-    return conditions(stream.detectors, sample.detector, sample.energy, sample.theta, sample.pdg)
-
-
 def run_loop(run: Run, minutes: float | None) -> Summary:
     """Train `run` to its end, or for so many `minutes`; its folder holds what was reached.
 
@@ -89,7 +84,7 @@ def run_loop(run: Run, minutes: float | None) -> Summary:
     first, spent = run.step, run.seconds
     deadline = began + 60 * minutes if minutes else float("inf")
     with progress("train", recipe.steps, "steps", run.step) as advance:
-        batches = _prefetched(run)
+        batches = run.feed.batches(run.step)
         try:
             if recipe.patience and run.best is None:
                 _judge(run)  # the start is a candidate too
@@ -121,42 +116,25 @@ def _utilisation(run: Run, rate: float) -> float:
     """Share of the arithmetic of this machine that `rate` showers per second take."""
     if not rate:
         return 0.0
-    sample = next(run.stream.batches())
-    given = conditions_of(run.stream, sample).to(run.fabric.device)
-    clean = run.model.scale(torch.from_numpy(sample.voxels).to(run.fabric.device), given)
+    voxels, given = next(run.feed.batches())
+    clean = run.model.scale(voxels, given)
     dtype = torch.bfloat16 if "bf16" in str(precision_of(run.recipe)) else torch.float32
     needed = flop_per_shower(run.model, clean, given)
     return round(rate * needed / peak_flops(run.fabric.device, dtype), 4)
 
 
-def _prefetched(run: Run) -> Generator[tuple[Tensor, Conditions]]:
-    """Yield the batches from the run's step on, each prepared while the one before is learned."""
-    source = enumerate(run.stream.batches(run.step), run.step)
-
-    def prepare() -> tuple[Tensor, Conditions]:
-        step, sample = next(source)
-        flipped = np.random.default_rng([run.recipe.seed, step]).random(len(sample)) < 0.5
-        voxels = np.where(flipped[:, None, None, None], sample.voxels[:, :, ::-1], sample.voxels)
-        return torch.from_numpy(voxels), conditions_of(run.stream, sample)
-
-    with ThreadPoolExecutor(1) as worker:
-        ahead = worker.submit(prepare)
-        while True:
-            batch, ahead = ahead.result(), worker.submit(prepare)
-            yield batch
-
-
 def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
-    recipe, fabric, device = run.recipe, run.fabric, run.fabric.device
+    recipe, fabric = run.recipe, run.fabric
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, run.step)
-    given = given.to(device)
-    draw = noise_at(recipe.seed, run.step)
-    clean = run.model.scale(voxels.to(device), given, draw)
+    draw = noise_at(recipe.seed, run.step, fabric.device)
+    clean = run.model.scale(voxels, given, draw)
     aim = Aim(recipe.masked, recipe.untold, run.step / recipe.steps)
     parts = family(run.model.family).losses(run.network, clean, given, draw, aim)
-    loss = torch.stack(list(parts.values())).sum()
-    run.loss = float(loss.detach())
+    each = torch.stack(list(parts.values()))
+    loss = each.sum()
+    values = each.detach().tolist()  # the only moment at which the device is waited for
+    run.loss = math.fsum(values)
     if not np.isfinite(run.loss):
         raise _Diverged
     fabric.backward(loss)
@@ -169,13 +147,13 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
     run.optimiser.zero_grad()
     run.step += 1
     _average(run)
-    _record(run, {"loss": run.loss} | {name: float(part.detach()) for name, part in parts.items()})
+    _record(run, {"loss": run.loss} | dict(zip(parts, values, strict=True)))
 
 
-def noise_at(seed: int, step: int) -> torch.Generator:
-    """Return the source of all noise of a step."""
+def noise_at(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Return the source of all noise of a step, on the device that takes it."""
     state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
 @torch.no_grad()
@@ -216,7 +194,7 @@ def _judge(run: Run) -> None:
     if run.recipe.patience and run.best is not None and loss >= run.best.loss:
         run.still += 1
         return
-    run.measured = _measured(run.model, run.validation)
+    run.measured = _measured(run.model, run.validation, run.recipe.seed)
     if not run.recipe.patience:
         return
     state = {k: v.detach().clone() for k, v in run.model.network.state_dict().items()}
@@ -229,34 +207,31 @@ def _validate(run: Run) -> float:
 
 
 @torch.no_grad()
-def _measured(model: Model, stream: ShowerStream) -> dict[str, float]:
+def _measured(model: Model, feed: Feed, seed: int) -> dict[str, float]:
     """What the kind of a model reports of the showers of a split."""
-    device = next(model.network.parameters()).device
 
     def showers() -> Iterator[tuple[Scaled, Conditions]]:
-        for sample in stream.all():
-            given = conditions_of(stream, sample).to(device)
-            draw = noise_at(stream.seed, 2**31)
-            yield model.scale(torch.from_numpy(sample.voxels).to(device), given, draw), given
+        for voxels, given in feed.all():
+            yield model.scale(voxels, given, noise_at(seed, 2**31, voxels.device)), given
 
     return family(model.family).measure(model.network, showers())
 
 
 @torch.no_grad()
-def mean_loss(model: Model, stream: ShowerStream, seed: int = 0) -> float:
+def mean_loss(model: Model, feed: Feed, seed: int = 0) -> float:
     """Mean loss of a model on the showers of a split, with noise that depends on `seed` alone."""
-    draw, device = noise_at(seed, 2**31), next(model.network.parameters()).device
-    rounds = max(1, -(-VALIDATED // len(stream)))
+    device = next(model.network.parameters()).device
+    draw = noise_at(seed, 2**31, device)
+    rounds = max(1, -(-VALIDATED // len(feed)))
     total = count = 0.0
-    for sample in stream.all():
-        given = conditions_of(stream, sample).to(device)
-        clean = model.scale(torch.from_numpy(sample.voxels).to(device), given, draw)
+    for voxels, given in feed.all():
+        clean, n = model.scale(voxels, given, draw), len(voxels)
         for k in range(rounds):  # the first of a batch train one stage, the rest the other
-            turn = torch.arange(len(sample), device=device).roll(k * len(sample) // rounds)
+            turn = torch.arange(n, device=device).roll(k * n // rounds)
             turned = Scaled(*(part[turn] for part in clean))
             told = Conditions(*(part[turn] for part in given))
             losses = family(model.family).losses(model.network, turned, told, draw, Aim())
             # A block too small to be shared out has no loss of one stage: the mean of nothing.
-            total += float(torch.stack(list(losses.values())).nan_to_num().sum()) * len(sample)
-            count += len(sample)
+            total += float(torch.stack(list(losses.values())).nan_to_num().sum()) * n
+            count += n
     return total / count

@@ -68,29 +68,45 @@ class Muon(Optimizer):
         for group in self.param_groups:
             group["step"] += 1
             parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             move = self._muon if group["muon"] else self._adam
-            for p in parameters:
-                move(p, group["lr"], group["step"])
+            move(parameters, group["lr"], group["step"])
 
-    def _muon(self, p: Tensor, lr: float, _: int) -> None:
-        state = self.state[p]
-        if not state:
-            state["momentum"] = torch.zeros_like(p)
-        momentum: Tensor = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-        ahead = torch.lerp(p.grad, momentum, MOMENTUM)  # type: ignore[arg-type]
-        # Queries, keys and values are three matrices stored as one.
-        parts = p.shape[0] // p.shape[1] if p.shape[0] == 3 * p.shape[1] else 1
-        m, n = p.shape[0] // parts, p.shape[1]
-        update = orthogonal(ahead.reshape(parts, m, n)).reshape(p.shape)
-        p.sub_(update, alpha=lr * 0.2 * max(m, n) ** 0.5)
+    def _muon(self, parameters: list[Tensor], lr: float, _: int) -> None:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        (momenta,) = self._states(parameters, "momentum")
+        torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(grads, momenta, MOMENTUM)
+        # Matrices of one shape go together: on a GPU many small products take long.
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        for p, gradient in zip(parameters, ahead, strict=True):
+            for pair in zip(_matrices(p), _matrices(gradient), strict=True):
+                alike.setdefault((pair[0].shape[0], pair[0].shape[1]), []).append(pair)
+        for shape, pairs in alike.items():
+            updates = orthogonal(torch.stack([gradient for _, gradient in pairs]))
+            step = lr * 0.2 * max(shape) ** 0.5
+            torch._foreach_sub_([p for p, _ in pairs], list(updates.unbind()), alpha=step)
 
-    def _adam(self, p: Tensor, lr: float, step: int) -> None:
-        state = self.state[p]
-        if not state:
-            state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
-        assert p.grad is not None
-        mean = state["mean"].lerp_(p.grad, 1 - BETAS[0])
-        square = state["square"].lerp_(p.grad.square(), 1 - BETAS[1])
-        spread = (square / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
-        p.addcdiv_(mean, spread, value=-lr / (1 - BETAS[0] ** step))
+    def _adam(self, parameters: list[Tensor], lr: float, step: int) -> None:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        means, squares = self._states(parameters, "mean", "square")
+        torch._foreach_lerp_(means, grads, 1 - BETAS[0])
+        torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - BETAS[1])
+        spreads = torch._foreach_div(squares, 1 - BETAS[1] ** step)
+        torch._foreach_sqrt_(spreads)
+        torch._foreach_add_(spreads, 1e-8)
+        torch._foreach_addcdiv_(parameters, means, spreads, value=-lr / (1 - BETAS[0] ** step))
+
+    def _states(self, parameters: list[Tensor], *names: str) -> list[list[Tensor]]:
+        """What is remembered of each weight under each name; zeros at first."""
+        for p in parameters:
+            if not self.state[p]:
+                self.state[p] = {name: torch.zeros_like(p) for name in names}
+        return [[self.state[p][name] for p in parameters] for name in names]
+
+
+def _matrices(p: Tensor) -> list[Tensor]:
+    """A matrix, or the three of queries, keys and values that are stored as one."""
+    return list(p.chunk(3)) if p.shape[0] == 3 * p.shape[1] else [p]

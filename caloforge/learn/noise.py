@@ -1,13 +1,27 @@
-"""Noise that belongs to a shower: the same whatever the batch in which the shower is made."""
+"""Random numbers: of a training step, and of a shower in whatever batch it is made."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Noise"]
+__all__ = ["Noise", "normal", "uniform"]
+
+
+def normal(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Standard normal numbers in a shape, drawn where `draw` lives and brought to `device`."""
+    drawn = torch.randn(tuple(shape), generator=draw, device=draw.device)
+    return drawn.to(device, non_blocking=True)
+
+
+def uniform(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers in [0, 1) in a shape, drawn where `draw` lives and brought to `device`."""
+    drawn = torch.rand(tuple(shape), generator=draw, device=draw.device)
+    return drawn.to(device, non_blocking=True)
 
 
 class Noise:

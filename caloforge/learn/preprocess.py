@@ -29,10 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
+from caloforge.learn.noise import normal, uniform
 from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches
 
-__all__ = ["CUT_MEV", "ConditionalScale", "Drawn", "Scaled", "ShowerScale", "quantities"]
+__all__ = [
+    "CUT_MEV", "ConditionalScale", "Drawn", "NoSketch", "Scaled", "ShowerScale", "closed",
+    "quantities",
+]  # fmt: skip
 
 CUT_MEV = 5e-4
 EMPTY = -2.0
@@ -66,9 +70,34 @@ class Drawn(NamedTuple):
     odds: Tensor
 
 
-def quantities(sketch: Patches, counted: bool = False) -> int:
+class NoSketch(NamedTuple):
+    """Stands for a sketch where none is wanted: no coarse cells on a mesh of `shape` cells."""
+
+    shape: tuple[int, int, int]
+    grid: tuple[int, int, int] = (0, 0, 0)
+    tokens: int = 0
+
+    def cut(self, voxels: Tensor) -> Tensor:
+        """Coarse cells (B, 0, 1) of voxels (B, R, PHI, Z)."""
+        return voxels.new_zeros(len(voxels), 0, 1)
+
+
+def quantities(sketch: Patches | NoSketch, counted: bool = False) -> int:
     """Length K of `Scaled.energies` for a mesh that the sketch cuts into S cells."""
     return 1 + 2 * sketch.shape[2] + sketch.tokens + counted
+
+
+def closed(mev: Tensor, total: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Bring the sum of voxels (B, R, PHI, Z) over `dim` to `total`, likewise with those kept at 1.
+
+    What is missing goes to each voxel in proportion to its energy squared: that is where it most
+    likely is, if a voxel's spread is some share of its energy, and the edge of minimum-ionising
+    voxels stays sharp. None loses more than half by that, and a factor does the rest.
+    """
+    short = total - mev.sum(dim, keepdim=True)
+    squares = mev.square().sum(dim, keepdim=True).clamp(min=CUT_MEV**2)
+    moved = mev * (1 + short / squares * mev).clamp(min=0.5)
+    return moved * (total / moved.sum(dim, keepdim=True).clamp(min=1e-12))
 
 
 class ConditionalScale(nn.Module):
@@ -157,7 +186,7 @@ class ShowerScale(nn.Module):
     voxel_mean: Tensor
     voxel_spread: Tensor
 
-    def __init__(self, sketch: Patches, counted: bool = False) -> None:
+    def __init__(self, sketch: Patches | NoSketch, counted: bool = False) -> None:
         super().__init__()
         self.sketch, self.counted = sketch, counted
         self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
@@ -202,16 +231,16 @@ class ShowerScale(nn.Module):
         levels = drawn.voxels * self.voxel_spread + self.voxel_mean
         odds = drawn.odds if isinstance(drawn, Drawn) else levels - EMPTY / 2
         filled = odds > 0
-        weights = levels.clamp(0.0, 18.0).exp()
+        if isinstance(drawn, Drawn):
+            levels = levels.abs()  # what was drawn below the cut is mirrored there
+        mev = levels.clamp(0.0, 18.0).exp() * CUT_MEV
         if plain:
-            return torch.where(filled, weights * CUT_MEV, 0.0)
+            return torch.where(filled, mev, 0.0)
         # A shower leaves something somewhere.
         best = odds == odds.amax(dim=(1, 2, 3), keepdim=True)
         filled = filled | (best & ~filled.flatten(1).any(dim=1)[:, None, None, None])
         layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
-        weights = torch.where(filled, weights, 0.0)
-        total = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-        return weights * (layers[:, None, None, :] / total)
+        return closed(torch.where(filled, mev, 0.0), layers[:, None, None, :], dim=(1, 2))
 
     def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
         """Number of hits (B, Z) of each layer from whitened energies (B, K)."""
@@ -241,11 +270,10 @@ class ShowerScale(nn.Module):
         z = self.sketch.shape[2]
         ends = (1, 1 + z, 1 + 2 * z, 1 + 2 * z + self.sketch.tokens)
         total, layers, hits, coarse, count = raw.tensor_split(ends, dim=1)
-        apart = BLUR * torch.randn(layers.shape, generator=draw).to(hits.device)
+        apart = BLUR * normal(draw, layers.shape, hits.device)
         layers = torch.where(hits == 0, layers + apart, layers)
         hits, count = (
-            (n.exp() + torch.rand(n.shape, generator=draw).to(n.device) - 0.5).log()
-            for n in (hits, count)
+            (n.exp() + uniform(draw, n.shape, n.device) - 0.5).log() for n in (hits, count)
         )
         return torch.cat([total, layers, hits, coarse, count], dim=1)
 

@@ -24,8 +24,8 @@ from caloforge.errors import RequestError
 from caloforge.files import atomic_path, locked
 from caloforge.learn.card import model_card
 from caloforge.learn.checkpoint import Model, save_model
+from caloforge.learn.feed import Feed
 from caloforge.learn.recipe import Recipe
-from caloforge.showers.dataset import ShowerStream
 
 __all__ = ["STATE", "Best", "Run", "check_folder", "restore", "save", "trim_log", "working"]
 
@@ -53,8 +53,8 @@ class Run:
 
     recipe: Recipe
     out: Path
-    stream: ShowerStream
-    validation: ShowerStream
+    feed: Feed
+    validation: Feed
     fabric: Fabric
     network: Any  # the trained network, wrapped by Fabric
     optimiser: Any
@@ -103,7 +103,7 @@ def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
 def save(run: Run) -> None:
     """Write the checkpoint, and beside it what resuming needs; the state last."""
     run.model.notes.update(
-        step=run.step, seconds=round(run.seconds, 1), showers=len(run.stream),
+        step=run.step, seconds=round(run.seconds, 1), showers=len(run.feed),
         validation_loss=run.validation_loss, device=str(run.fabric.device), torch=torch.__version__,
         threads=torch.get_num_threads(), measured=run.measured,
     )  # fmt: skip

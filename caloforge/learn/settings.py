@@ -100,25 +100,35 @@ class BroadcastSettings(BaseModel):
 class VqvaeSettings(BaseModel):
     """``[vqvae]``: the tokeniser.
 
-    tokens: codes a shower, from the entrance outward; codes: size of the codebook; width_code:
-    numbers of a code's vector; quantiser: ``ema``, a codebook of running means, or ``fsq``, rounded
-    components; levels: of those components, one code each combination; loss: of the voxels:
-    ``beliefs`` (filled or not, and how far, by likelihood) or a distance to one guess; commitment:
-    weight of the encoder's distance to its codes.
+    tokens: codes a shower, from the entrance outward; codes: size of the codebook; layers: energy
+    and hits of every layer are quantities beside the codes, of which each layer has one;
+    width_code: numbers of a code's vector; quantiser: ``ema``, a codebook of running means, or
+    ``fsq``, rounded components; levels: of those components, one code each combination; loss: of
+    the voxels: ``beliefs`` (filled or not, and how far, by likelihood) or a distance to one guess;
+    mixture: Gaussians of a filled voxel, with beliefs; near: channels by which a voxel sees those
+    beside it, which are then drawn in parts (`caloforge.learn.models.patchwork`), 0 for none;
+    commitment: weight of the encoder's distance to its codes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int = Field(default=64, ge=1)
     codes: int = Field(default=512, ge=2)
+    layers: bool = False
     width_code: int = Field(default=16, ge=1)
     quantiser: Literal["ema", "fsq"] = "ema"
     levels: tuple[Annotated[int, Field(ge=3)], ...] = (8, 8, 8)
     loss: Literal["beliefs", "bce", "mse", "mae", "sinkhorn"] = "beliefs"
+    mixture: int = Field(default=2, ge=1, le=16)
+    near: int = Field(default=0, ge=0, le=64)
     commitment: float = Field(default=0.25, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> VqvaeSettings:
+        if self.layers and "tokens" in self.model_fields_set:
+            raise ValueError("with layers there is one code a layer; leave tokens out")
+        if (self.layers or self.near) and self.loss != "beliefs":
+            raise ValueError(f"layers and near are for loss = 'beliefs', not '{self.loss}'")
         if self.quantiser == "fsq" and math.prod(self.levels) != self.codes:
             raise ValueError(
                 f"levels {self.levels} make {math.prod(self.levels)} codes, not {self.codes}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, Scaled
+from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, Scaled, closed
 from caloforge.learn.settings import VoxelSettings
 from caloforge.learn.voxelscale import VoxelScale, divisors
 
@@ -58,13 +58,10 @@ class TotalScale(nn.Module):
         Where it is drawn which voxels are filled, a filled one is at the evaluation cut or above
         before the voxels are brought to the total.
         """
-        mev = self.voxels.inverse(Scaled(drawn.voxels, drawn.energies[:, 1:]), conditions)
-        if isinstance(drawn, Drawn):
-            mev = torch.where(drawn.odds > 0, mev.clamp(min=CUT_MEV), 0.0)
+        mev = self.voxels.inverse(drawn._replace(energies=drawn.energies[:, 1:]), conditions)
         log_share = self.total.inverse(drawn.energies[:, :1], conditions.features)[:, 0]
         total = log_share.clamp(max=0.0).exp() * conditions.energy
-        factor = total / mev.sum(dim=(1, 2, 3)).clamp(min=CUT_MEV)
-        return mev * factor[:, None, None, None]
+        return closed(mev, total[:, None, None, None], dim=(1, 2, 3))
 
 
 def _total(voxels: Tensor, conditions: Conditions) -> Tensor:

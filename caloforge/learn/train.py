@@ -17,7 +17,8 @@ from caloforge.errors import RequestError
 from caloforge.files import claimed_folder
 from caloforge.learn.checkpoint import Model, ValidRange, descriptor_range, load_model
 from caloforge.learn.condition import Conditions
-from caloforge.learn.loop import Summary, conditions_of, noise_at, precision_of, run_loop
+from caloforge.learn.feed import conditions_of, feed
+from caloforge.learn.loop import Summary, noise_at, precision_of, run_loop
 from caloforge.learn.memory import keep_freed_memory
 from caloforge.learn.models.family import family
 from caloforge.learn.muon import Muon
@@ -74,13 +75,15 @@ def new_run(
     valid: ValidRange,
 ) -> Run:
     """Return a run before its first step; `streams`: of the training and the validation split."""
+    torch.set_float32_matmul_precision("high")  # on a GPU, what is not in half precision either
     fabric = Fabric(accelerator="auto", devices=1, precision=precision_of(recipe))
     averaged = copy.deepcopy(network).requires_grad_(False).eval().to(fabric.device)
     notes = {"caloforge": __version__, "recipe": recipe.model_dump(mode="json")}
     model = Model(averaged, scale.to(fabric.device), valid, notes, recipe.model)
     optimiser = Muon(network, recipe.learning_rate, recipe.weight_decay)
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
-    return Run(recipe, out, *streams, fabric, wrapped, wrapped_optimiser, model)
+    train, validation = (feed(stream, fabric.device) for stream in streams)
+    return Run(recipe, out, train, validation, fabric, wrapped, wrapped_optimiser, model)
 
 
 def _fit(recipe: Recipe, stream: ShowerStream, network: Any) -> tuple[Any, ValidRange]:
@@ -90,7 +93,7 @@ def _fit(recipe: Recipe, stream: ShowerStream, network: Any) -> tuple[Any, Valid
     scale: Any = kind.scale(network.config)
     scale.fit(voxels, joined, recipe.scale_steps, recipe.seed)
     with torch.no_grad():
-        network.fit(joined.features, scale(voxels, joined, noise_at(recipe.seed, 0)))
+        network.fit(joined.features, scale(voxels, joined, noise_at(recipe.seed, 0, voxels.device)))
     kind.begin(recipe, network, scale)
     return scale, valid_range(stream, parts)
 

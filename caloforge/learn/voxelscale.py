@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from caloforge.errors import RequestError
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Scaled
+from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, Scaled
 from caloforge.learn.settings import VoxelSettings
 
 __all__ = ["VoxelScale", "bounded", "divisors"]
@@ -108,14 +108,22 @@ class VoxelScale(nn.Module):
             white = self.divisor((raw / conditions.energy).log()[:, None], conditions.features)
         return Scaled((self._transform(x) - self.mean) / self.spread, white)
 
-    def inverse(self, drawn: Scaled, conditions: Conditions) -> Tensor:
-        """Voxels (B, R, PHI, Z) in MeV; those below the evaluation cut are empty."""
+    def inverse(self, drawn: Scaled | Drawn, conditions: Conditions) -> Tensor:
+        """Voxels (B, R, PHI, Z) in MeV; those below the evaluation cut are empty.
+
+        Where it is drawn which voxels are filled, a filled one is at the cut or above: what was
+        drawn below nothing is mirrored there.
+        """
         raw = self._nominal(conditions)
         if self.divisor is not None:
             white = self.divisor.inverse(drawn.energies, conditions.features)
             raw = conditions.energy * white[:, 0].exp()
-        x = self._back(drawn.voxels * self.spread + self.mean)
-        mev = x * raw[:, None, None, None]
+        y = drawn.voxels * self.spread + self.mean
+        if isinstance(drawn, Drawn) and self.settings.transform != "logit":
+            y = y.abs()
+        mev = self._back(y) * raw[:, None, None, None]
+        if isinstance(drawn, Drawn):
+            return torch.where(drawn.odds > 0, mev.clamp(min=CUT_MEV), 0.0)
         return torch.where(mev >= CUT_MEV * (1 - 1e-4), mev, 0.0)
 
     def _nominal(self, conditions: Conditions) -> Tensor:

@@ -20,8 +20,10 @@ from caloforge.learn.checkpoint import Model, ValidRange, load_model, save_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Aim, Manner
 from caloforge.learn.models.prior import FAMILY, SIZES, Prior, PriorConfig, chosen, plan
+from caloforge.learn.models.prior import scale as scale_of
 from caloforge.learn.models.vqvae import Vqvae, VqvaeConfig
 from caloforge.learn.noise import Noise
+from caloforge.learn.preprocess import ShowerScale
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import PriorSettings, VoxelSettings, VqvaeSettings
 from caloforge.learn.totalscale import TotalScale
@@ -43,10 +45,11 @@ def batch(toy_batch: Callable[[int], Batch]) -> Batch:
     return toy_batch(16)
 
 
-def random_prior(batch: Batch, **other: object) -> tuple[Prior, TotalScale]:
+def random_prior(batch: Batch, **other: object) -> tuple[Prior, TotalScale | ShowerScale]:
     """A prior with weights that say something, fitted to a batch."""
     torch.manual_seed(0)
-    network, scale = Prior(config(**other)), TotalScale(VoxelSettings())  # type: ignore[arg-type]
+    network = Prior(config(**other))  # type: ignore[arg-type]
+    scale = scale_of(network.config)
     scale.fit(*batch, steps=100)
     network.tokeniser.fit(batch[1].features, scale(*batch))
     network.fit(batch[1].features, scale(*batch))
@@ -68,11 +71,11 @@ def some_codes(network: Prior, n: int) -> torch.Tensor:
 def test_a_later_code_does_not_change_an_earlier_place(batch: Batch) -> None:
     network, scale = random_prior(batch)
     codes, energies = some_codes(network, 16), scale(*batch).energies
-    before = network.logits(codes, energies, batch[1])
+    before = network.places(codes, energies, batch[1])[0]
     for place in range(6):
         changed = codes.clone()
         changed[:, place] = (changed[:, place] + 1) % 24
-        moved = (network.logits(changed, energies, batch[1]) - before).abs().amax(dim=(0, 2))
+        moved = (network.places(changed, energies, batch[1])[0] - before).abs().amax(dim=(0, 2))
         assert float(moved[: place + 1].max()) < 1e-5
         assert not len(moved[place + 1 :]) or float(moved[place + 1 :].min()) > 1e-4
 
@@ -80,13 +83,36 @@ def test_a_later_code_does_not_change_an_earlier_place(batch: Batch) -> None:
 def test_with_memory_the_same_codes_are_drawn_as_without(batch: Batch) -> None:
     network, scale = random_prior(batch)
     energies = scale(*batch).energies
-    drawn = network.draw_codes(energies, batch[1], noise(16))
+    drawn, _ = network.draw_codes(energies, batch[1], noise(16))
     chance = torch.special.ndtr(noise(16).rows(6).double())
     codes = torch.zeros(16, 6, dtype=torch.long)
     for place in range(6):
-        logits = network.logits(codes, energies, batch[1])[:, place]
+        logits = network.places(codes, energies, batch[1])[0][:, place]
         codes[:, place] = chosen(logits, chance[:, place], 1.0, None)
     assert torch.equal(codes, drawn) and len(drawn.unique()) > 6
+
+
+def test_what_a_layer_holds_is_told_to_its_code_and_to_later_layers(batch: Batch) -> None:
+    network, scale = random_prior(batch, tokens=10, layers=True)
+    codes, energies = some_codes(network, 16), scale(*batch).energies
+    before = network.places(codes, energies, batch[1])[0]
+    for layer in (0, 4, 9):
+        changed = energies.clone()
+        changed[:, 11 + layer] += 1  # hits
+        moved = (network.places(codes, changed, batch[1])[0] - before).abs().amax(dim=(0, 2))
+        assert not layer or float(moved[:layer].max()) < 1e-5
+        assert float(moved[layer:].min()) > 1e-4
+
+
+def test_with_layers_too_the_memory_changes_nothing(batch: Batch) -> None:
+    network, _ = random_prior(batch, tokens=10, layers=True)
+    first = network.draw_energies(batch[1], noise(16))
+    codes, energies = network.draw_codes(first, batch[1], noise(16))
+    assert energies.shape == (16, 2 + 2 * 10) and torch.equal(energies[:, [0, -1]], first)
+    chance = torch.special.ndtr(noise(16).rows(10).double())
+    logits = network.places(codes, energies, batch[1])[0]
+    for place in range(10):
+        assert torch.equal(chosen(logits[:, place], chance[:, place], 1.0, None), codes[:, place])
 
 
 def test_before_training_all_codes_are_alike(batch: Batch) -> None:
@@ -133,23 +159,26 @@ def test_codes_are_drawn_as_often_as_they_are_likely() -> None:
 def test_at_no_temperature_or_one_code_the_likeliest_is_drawn(batch: Batch) -> None:
     network, scale = random_prior(batch)
     energies = scale(*batch).energies
-    greedy = network.draw_codes(energies, batch[1], noise(16), temperature=0.0)
-    logits = network.logits(greedy, energies, batch[1])
+    greedy, _ = network.draw_codes(energies, batch[1], noise(16), temperature=0.0)
+    logits = network.places(greedy, energies, batch[1])[0]
     assert torch.equal(logits.argmax(dim=-1), greedy)
     for manner in ({"temperature": 1e-4}, {"top_k": 1}, {"temperature": 5.0, "top_k": 1}):
-        assert torch.equal(network.draw_codes(energies, batch[1], noise(16, 99), **manner), greedy)  # type: ignore[arg-type]
-    assert not torch.equal(network.draw_codes(energies, batch[1], noise(16)), greedy)
+        assert torch.equal(
+            network.draw_codes(energies, batch[1], noise(16, 99), **manner)[0], greedy
+        )  # type: ignore[arg-type]
+    assert not torch.equal(network.draw_codes(energies, batch[1], noise(16))[0], greedy)
 
 
-def model_of(network: Prior, scale: TotalScale) -> Model:
+def model_of(network: Prior, scale: TotalScale | ShowerScale) -> Model:
     valid = ValidRange((900.0, 2e5), (0.5, 2.5), (11,), ("small",), ())
     return Model(network, scale, valid, {}, "prior")
 
 
+@pytest.mark.parametrize("layers", [False, True])
 def test_the_same_seed_gives_the_same_shower_on_any_batch_size(
-    batch: Batch, small_detector: Detector, tmp_path: Path
+    batch: Batch, small_detector: Detector, tmp_path: Path, layers: bool
 ) -> None:
-    network, scale = random_prior(batch)
+    network, scale = random_prior(batch, tokens=10, layers=layers)
     save_model(model_of(network, scale), tmp_path / "m")
     loaded = Generator(load_model(tmp_path / "m"), "m")
     energy = np.geomspace(1e3, 1e5, 10)
@@ -187,14 +216,17 @@ def learned(network: Vqvae | Prior, family, clean, given, steps: int) -> None:
         optimiser.step()
 
 
-def test_it_overfits_sixteen_showers(batch: Batch) -> None:
+@pytest.mark.parametrize("layers", [False, True])
+def test_it_overfits_sixteen_showers(batch: Batch, layers: bool) -> None:
     """Drawn for the conditions of 16 showers, they come back: visible energy to 5 %, layers to 15 %
-    of it, summed over the layers, drawn as both are; and no code surprises.
+    of it, summed over the layers, drawn as both are; and no code surprises. With layers of their
+    own these are drawn from a density that 300 steps have not made narrow yet: 25 %.
     """
     from caloforge.learn.models.vqvae import FAMILY as TOKENISER
 
     torch.manual_seed(0)
-    network, scale = Prior(config(tokens=10)), TotalScale(VoxelSettings())
+    network = Prior(config(tokens=10, layers=layers))
+    scale = scale_of(network.config)
     scale.fit(*batch, steps=20)
     clean, (voxels, given) = scale(*batch), batch
     network.tokeniser.requires_grad_(True).fit(given.features, clean)
@@ -208,7 +240,12 @@ def test_it_overfits_sixteen_showers(batch: Batch) -> None:
         made = FAMILY.draw(network, scale, given, noise(16), Manner(temperature=1.0))
     total = voxels.sum((1, 2, 3))
     assert float((made.sum((1, 2, 3)) / total - 1).abs().mean()) < 0.05
-    assert float(((made - voxels).sum((1, 2)).abs().sum(1) / total).mean()) < 0.15
+    if layers:  # to a hit of the twelve voxels of a layer
+        miss = ((made > 0).sum((1, 2)) - (voxels >= 5e-4).sum((1, 2))).abs().float()
+        assert float(miss.mean()) < 1.0
+    assert float(((made - voxels).sum((1, 2)).abs().sum(1) / total).mean()) < (
+        0.25 if layers else 0.15
+    )
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_edm_weighs_like_karras() -> None:
 
 def test_masks_leave_something_to_find() -> None:
     draw = torch.Generator().manual_seed(0)
-    seen = _masks(4, 4000, 0.5, draw)
+    seen = _masks(4, 4000, 0.5, draw, torch.device("cpu"))
     masked = seen.any(dim=1)
     assert not seen.all(dim=1).any()
     assert 0.35 < float(masked.float().mean()) < 0.5  # some masks happen to show nothing

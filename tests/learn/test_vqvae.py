@@ -62,6 +62,7 @@ def noise(n: int) -> Noise:
 @pytest.mark.parametrize("other", [
     {}, {"loss": "bce"}, {"loss": "mse"}, {"loss": "mae"}, {"loss": "sinkhorn"}, {"levels": (4, 3, 3)}, {"tokens": 17},
     {"voxels": VoxelSettings(divide="largest", transform="power")}, {"patch": (1, 2, 5)},
+    {"layers": True, "tokens": 10, "patch": (3, 2, 2)}, {"near": 4, "mixture": 3},
 ], ids=str)  # fmt: skip
 def test_shapes_and_gradients(batch: Batch, other: dict[str, object]) -> None:
     network, _, clean = fitted(batch, **other)
@@ -121,9 +122,13 @@ def test_saved_and_loaded_it_gives_the_same(batch: Batch, tmp_path: Path) -> Non
         assert torch.equal(back.scale(*batch).energies, clean.energies)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_shower_comes_back_the_same_on_any_batch_size(batch: Batch, loss: str) -> None:
-    network, scale, _ = fitted(batch, loss=loss)
+@pytest.mark.parametrize("other", [
+    *({"loss": loss} for loss in LOSSES), {"layers": True, "tokens": 10}, {"near": 4},
+], ids=str)  # fmt: skip
+def test_a_shower_comes_back_the_same_on_any_batch_size(
+    batch: Batch, other: dict[str, object]
+) -> None:
+    network, scale, _ = fitted(batch, **other)
     torch.nn.init.normal_(network.head.weight, std=0.05)
     voxels, given = batch
     whole = reconstruct(network, scale, voxels, given, noise(24))  # type: ignore[arg-type]
@@ -206,8 +211,30 @@ def test_what_it_cannot_do_is_refused(recipe: Recipe) -> None:
             plan(recipe.model_copy(update=changes), (3, 4, 10), 1)
     with pytest.raises(ValueError, match=r"levels \(8, 8, 8\) make 512 codes, not 100"):
         VqvaeSettings(quantiser="fsq", codes=100)
+    for wrong, message in (
+        (dict(layers=True, tokens=64), "one code a layer; leave tokens out"),
+        (dict(layers=True, loss="bce"), "layers and near are for loss = 'beliefs', not 'bce'"),
+        (dict(near=8, loss="mse"), "layers and near are for loss = 'beliefs', not 'mse'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VqvaeSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="loss 'bce' needs voxels"):
         FAMILY.scale(config(loss="bce", voxels=VoxelSettings(transform="logit")))
+
+
+def test_with_layers_each_has_a_code_and_its_hits_come_back(batch: Batch) -> None:
+    recipe = Recipe(model="vqvae", size="micro", data=["x"], vqvae=VqvaeSettings(layers=True))
+    planned = plan(recipe, (3, 4, 10), 1)
+    assert (planned.tokens, planned.quantities) == (10, 2)
+    with pytest.raises(RequestError, match="'voxels' is not read"):
+        plan(recipe.model_copy(update={"voxels": VoxelSettings()}), (3, 4, 10), 1)
+    network, scale, _ = fitted(batch, layers=True, tokens=10)
+    voxels, given = batch
+    made = reconstruct(network, scale, voxels, given, noise(24))  # type: ignore[arg-type]
+    wanted = (voxels >= 5e-4).sum((1, 2))
+    assert float(((made > 0).sum((1, 2)) - wanted).abs().float().max()) <= 1
+    told = scale.layer_energies(scale(voxels, given).energies, given, wanted > 0)  # type: ignore[operator]
+    assert torch.allclose(made.sum((1, 2)), told, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", SIZES)

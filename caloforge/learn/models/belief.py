@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FINEST", "Belief", "at_first", "moved", "side_by_side"]
+__all__ = ["FINEST", "MOST", "NOTHING", "Belief", "at_first", "counted", "moved", "side_by_side"]
 
 NOTHING = 1e-3  # A value no further above that of an empty voxel is empty.
 FINEST, WIDEST = -5.0, 2.0  # Logarithm of a spread.
+MOST = 6.0  # Of a logarithm of odds: beyond it the network is believed, not the number of hits.
 
 
 class Belief(NamedTuple):
@@ -111,6 +112,22 @@ class Belief(NamedTuple):
             mean = torch.where(later, self.mean[:, m], mean)
             spread = torch.where(later, self.log_spread[:, m].exp(), spread)
         return filled, mean, spread
+
+
+def counted(odds: Tensor, hits: Tensor, chance: Tensor) -> Tensor:
+    """Shift logarithms of odds (B, R, PHI, Z) layer by layer so that as many voxels as `hits`
+    (B, Z) are filled by the uniform numbers `chance` (B, R, PHI, Z).
+
+    Of the draws of independent voxels these are the ones with that number, very nearly: Pareto
+    sampling (B. Rosen, J. Stat. Plan. Inference 62 (1997) 159). A shift is at most `MOST`.
+    """
+    z = odds.shape[-1]
+    score = (odds - torch.logit(chance, eps=1e-6)).reshape(-1, odds[0, ..., 0].numel(), z)
+    falling = score.sort(dim=1, descending=True).values
+    falling = torch.cat([falling[:, :1] + 1, falling, falling[:, -1:] - 1], dim=1)
+    place = hits.long().clamp(0, score.shape[1])[:, None]
+    between = (falling.gather(1, place) + falling.gather(1, place + 1)) / 2
+    return odds - between.clamp(-MOST, MOST)[:, None]
 
 
 def side_by_side(values: Tensor, mixture: int) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ def config_of(size: str, shape: tuple[int, int, int], **other: Any) -> Diffusion
     """Configuration of a named size on a mesh of `shape` cells; `other` fields beside it."""
     values = dict(SIZES[size]) | other
     if values.get("process") == "beliefs":
-        values.setdefault("mixture", 2)  # a second Gaussian for minimum-ionising tracks
+        values.setdefault("mixture", 3)  # one of them for minimum-ionising tracks
     p_r, p_phi, p_z = values.pop("patch")
     patch = (p_r or shape[0], p_phi or shape[1], p_z or shape[2])
     r, phi, z = Patches.dividing(shape, SKETCH).size

@@ -54,8 +54,9 @@ class Aim:
 class Manner:
     """How showers are drawn; None is what suits the model.
 
-    steps, sampler: of a diffusion model; guidance: exaggeration of the conditions; temperature,
-    top_k: of tokens that are drawn one after the other.
+    steps, sampler: of a diffusion model; steps also of voxels that are drawn in parts; guidance:
+    exaggeration of the conditions; temperature, top_k: of tokens that are drawn one after the
+    other.
     """
 
     steps: int | None = None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.belief import Belief
+from caloforge.learn.models.belief import MOST, Belief
 from caloforge.learn.models.family import Aim, Family, Manner, check_size
 from caloforge.learn.models.hitgraph import (
     EMPTY,
@@ -26,8 +26,8 @@ from caloforge.learn.models.hitgraph import (
     Told,
     config_of,
 )
-from caloforge.learn.models.samplers import MOST, beliefs, even, expecting
-from caloforge.learn.noise import Noise
+from caloforge.learn.models.samplers import beliefs, even, expecting
+from caloforge.learn.noise import Noise, normal, uniform
 from caloforge.learn.preprocess import Drawn, Scaled, ShowerScale
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import GraphSettings
@@ -62,13 +62,13 @@ def losses(
 ) -> dict[str, Tensor]:
     """Losses of energies, hits and values, each (), of B showers."""
     b, device, draws = len(clean.energies), clean.energies.device, network.config.draws
-    levels = torch.randint(draws, (b, 3), generator=draw).to(device) / draws
+    levels = torch.randint(draws, (b, 3), generator=draw, device=draw.device).to(device) / draws
     if aim.untold:
-        drop = torch.rand(b, 1, generator=draw).to(device) < aim.untold
+        drop = uniform(draw, (b, 1), device) < aim.untold
         given = given._replace(features=given.features.masked_fill(drop, torch.nan))
     filled = network.filled(clean.voxels)
     wanted = clean.energies @ network.whiten
-    drafts = [torch.randn(x.shape, generator=draw).to(device)
+    drafts = [normal(draw, x.shape, device)
               for x in (wanted, clean.voxels, clean.voxels)]  # fmt: skip
     state = torch.where(filled, FILLED, EMPTY)
     energies, hit, values = (

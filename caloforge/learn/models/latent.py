@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from caloforge.learn.condition import Conditions
 from caloforge.learn.losses import Loss, read, unit, voxel_loss
 from caloforge.learn.models.family import Aim, Manner, check_size, refuse_unread
-from caloforge.learn.noise import Noise
+from caloforge.learn.noise import Noise, normal
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VoxelSettings
@@ -54,7 +54,7 @@ class Posterior(NamedTuple):
 
     def draw(self, draw: torch.Generator) -> Tensor:
         """One z (B, L) of each shower."""
-        fresh = torch.randn(self.mean.shape, generator=draw).to(self.mean.device)
+        fresh = normal(draw, self.mean.shape, self.mean.device)
         return self.mean + (self.log_variance / 2).exp() * fresh
 
 

@@ -32,6 +32,7 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import unit, voxel_loss
 from caloforge.learn.models.family import Aim, Family, check_size
 from caloforge.learn.models.plain import plain, tupled
+from caloforge.learn.noise import normal, uniform
 from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import MaskedViTSettings, VoxelSettings
@@ -238,7 +239,7 @@ def losses(
         marks = F.binary_cross_entropy_with_logits(guess.patches[..., 0], changed.float())
         parts["replaced"] = marks
     else:
-        noise = torch.randn(voxels.shape, generator=draw).to(voxels.device)
+        noise = normal(draw, voxels.shape, voxels.device)
         if pretext.task == "denoise":
             spread = share[:, None, None, None]
             shown, hidden = voxels + noise * spread * _size(network), torch.zeros_like(changed)
@@ -270,20 +271,20 @@ def _of_voxels(patches: Patches, misses: Tensor, wanted: Tensor) -> dict[str, Te
 def _shares(b: int, pretext: MaskedViTSettings, draw: torch.Generator) -> Tensor:
     """Share (B,) of the patches to change; one for all where all must hide as many."""
     low, high = pretext.share
-    drawn = torch.rand(1 if pretext.visible else b, generator=draw)
+    drawn = uniform(draw, (1 if pretext.visible else b,), draw.device)
     return (low + (high - low) * drawn).expand(b)
 
 
 def _chosen(share: Tensor, tokens: int, draw: torch.Generator) -> Tensor:
     """Which patches (B, T) are changed: a share of each shower, at least one, never all."""
-    rank = torch.rand(len(share), tokens, generator=draw).argsort(1).argsort(1).to(share.device)
+    rank = uniform(draw, (len(share), tokens), share.device).argsort(1).argsort(1)
     count = (share * tokens).round().clamp(1, tokens - 1)
     return rank < count[:, None]
 
 
 def _shuffled(tokens: Tensor, changed: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Shuffle the chosen of tokens (B, T, cells); returns them and where each came from (B, T)."""
-    key = torch.rand(changed.shape, generator=draw).to(tokens.device)
+    key = uniform(draw, changed.shape, tokens.device)
     places = torch.arange(changed.shape[1], device=tokens.device).expand_as(changed)
     # Chosen places in their order, and the same places in a random order, side by side.
     into = torch.where(changed, places, places + changed.shape[1]).argsort(1)

@@ -35,11 +35,21 @@ from caloforge.learn.checkpoint import Model, load_model
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.models.belief import Belief
 from caloforge.learn.models.family import Aim, Family, Manner, check_size, only, refuse_unread
+from caloforge.learn.models.patchwork import COLOURS
 from caloforge.learn.models.plain import plain
-from caloforge.learn.models.vqvae import FOUNDATION, Depths, Vqvae, VqvaeConfig
+from caloforge.learn.models.profile import Profile
+from caloforge.learn.models.vqvae import (
+    FOUNDATION,
+    Depths,
+    Vqvae,
+    VqvaeConfig,
+    layers_of,
+    shower,
+    whole,
+)
 from caloforge.learn.models.vqvae import scale as scale_of
 from caloforge.learn.noise import Noise
-from caloforge.learn.preprocess import Scaled
+from caloforge.learn.preprocess import Scaled, ShowerScale
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.standard import Standard
 from caloforge.learn.totalscale import TotalScale
@@ -78,6 +88,7 @@ class PriorConfig:
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "micro": dict(width=64, depth=2, heads=2),
+        "student": dict(width=128, depth=2, heads=4),  # for a core: passes count, not their width
         "tiny": dict(width=128, depth=4, heads=4),
         "small": dict(width=192, depth=6, heads=6),
         "base": dict(width=256, depth=8, heads=8),
@@ -116,12 +127,12 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> PriorCo
     return PriorConfig(known, mixture=recipe.prior.mixture, **SIZES[recipe.size])
 
 
-def scale(config: PriorConfig) -> TotalScale:
+def scale(config: PriorConfig) -> TotalScale | ShowerScale:
     """Return the preprocessing of the tokeniser, not fitted yet."""
     return scale_of(config.tokeniser)
 
 
-def begin(recipe: Recipe, network: Prior, scale: TotalScale) -> None:
+def begin(recipe: Recipe, network: Prior, scale: TotalScale | ShowerScale) -> None:
     """Take over the weights of the tokeniser and its preprocessing, as they are."""
     known = _tokeniser(recipe)
     network.tokeniser.load_state_dict(known.network.state_dict())
@@ -149,6 +160,8 @@ class Prior(nn.Module):
         self.condition = nn.Sequential(
             nn.Linear(told + count, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()
         )
+        if known.layers:
+            self.profile = Profile(d, config.mixture)
         self.embed_code = nn.Embedding(known.codes, d)
         self.embed_vector = nn.Linear(known.width_code, d)
         self.depths = Depths(known.tokens, known.shape[2], d)
@@ -183,12 +196,11 @@ class Prior(nn.Module):
         """Negative logarithms of the likelihood in nats, of energies (B, K) and of codes (B, N)
         given those, (B,) each.
         """
-        told = self.told(given)
-        of_energies = torch.zeros_like(given.energy)
-        for k in range(energies.shape[1]):
-            belief = self.believe(told, energies[:, :k])
-            of_energies = of_energies + belief.surprise(energies[:, k])
-        logits = self.logits(codes, energies, given).float().log_softmax(dim=-1)
+        told, first = self.told(given), whole(self.config.tokeniser, energies)
+        logits, of_energies = self.places(codes, energies, given)
+        for k in range(first.shape[1]):
+            of_energies = of_energies + self.believe(told, first[:, :k]).surprise(first[:, k])
+        logits = logits.float().log_softmax(dim=-1)
         of_codes = -logits.gather(2, codes[..., None])[..., 0].sum(dim=1)
         return of_energies, of_codes
 
@@ -198,19 +210,29 @@ class Prior(nn.Module):
         share, mean, spread = said.float().chunk(3, dim=1)
         return Belief.of(torch.full_like(mean[:, 0], torch.inf), share, mean, spread)
 
-    def logits(self, codes: Tensor, energies: Tensor, given: Conditions) -> Tensor:
+    def places(self, codes: Tensor, energies: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
         """Unnormalised logarithms of what is likely at each place (B, N, codes), given the codes
-        (B, N) before it and energies (B, K).
+        (B, N) before it and energies (B, K), and the surprise (B,) in nats of the profile.
         """
-        c, place = self._condition(energies, given), self.depths(given.pitch)
-        x = torch.cat([c[:, None], self._embedded(codes[:, :-1])], dim=1) + place  # (B, N, D)
+        known = self.config.tokeniser
+        c = self._condition(whole(known, energies), given)
+        before, pairs = self._embedded(codes), None
+        if known.layers:
+            pairs = layers_of(energies, known.tokens)  # (B, N, 2)
+            before = before + self.profile.embed(pairs)
+        x = torch.cat([c[:, None], before[:, :-1]], dim=1) + self.depths(given.pitch)  # (B, N, D)
         modulation = self.modulation(c).reshape(len(c), 8, -1)
         for block in self.blocks:
             x = block(x, modulation[:, :6])
-        return self._said(x, modulation)
+        x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
+        surprise = torch.zeros_like(given.energy)
+        if pairs is not None:
+            each, x = self.profile(x, pairs)
+            surprise = each.sum(dim=1)
+        return self._said(x), surprise
 
     def draw_energies(self, given: Conditions, noise: Noise) -> Tensor:
-        """Draw energies (B, K), whitened, in their order."""
+        """Draw energies of the whole shower (B, k), whitened, in their order."""
         told: Tensor = self.told(given)
         drawn = told.new_zeros(len(told), 0)
         for _ in self.energies:
@@ -222,23 +244,37 @@ class Prior(nn.Module):
     def draw_codes(
         self, energies: Tensor, given: Conditions, noise: Noise, temperature: float = 1.0,
         top_k: int | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Draw codes (B, N) given energies (B, K), one place after the other; see `chosen`."""
-        n = self.config.tokeniser.tokens
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Draw codes (B, N) given energies of the whole shower (B, k), one place after the other;
+        see `chosen`. Returns them and all energies (B, K), with those of the profile.
+        """
+        known = self.config.tokeniser
+        n = known.tokens
         chance = torch.special.ndtr(noise.rows(n).double())  # (B, N)
+        normal = noise.rows(3 * n).reshape(-1, n, 3) if known.layers else chance[..., None]
         c, place = self._condition(energies, given), self.depths(given.pitch)
         modulation = self.modulation(c).reshape(len(c), 8, -1)
         memories = [Memory(n) for _ in self.blocks]
         drawn: list[Tensor] = []
+        pairs: list[Tensor] = []
         x = c[:, None]
         for k in range(n):
             x = x + place[:, k : k + 1]  # (B, 1, D)
             for block, memory in zip(self.blocks, memories, strict=True):
                 x = block(x, modulation[:, :6], memory)
-            logits = self._said(x, modulation)[:, 0]
-            drawn.append(chosen(logits, chance[:, k], temperature, top_k))
+            x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
+            if known.layers:
+                now = normal[:, k : k + 1]
+                pair, x = self.profile.draw(x, torch.special.ndtr(now[..., 0]), now[..., 1:])
+                pairs.append(pair)
+            drawn.append(chosen(self._said(x)[:, 0], chance[:, k], temperature, top_k))
             x = self._embedded(drawn[-1][:, None])
-        return torch.stack(drawn, dim=1)
+            if known.layers:
+                x = x + self.profile.embed(pairs[-1])
+        if known.layers:
+            hits, layers = torch.cat(pairs, dim=1).unbind(dim=2)  # (B, Z) each
+            energies = torch.cat([energies[:, :1], layers, hits, energies[:, 1:]], dim=1)
+        return torch.stack(drawn, dim=1), energies
 
     def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
         c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))  # (B, D)
@@ -250,11 +286,10 @@ class Prior(nn.Module):
         embedded: Tensor = self.embed_code(codes) + self.embed_vector(vectors)
         return embedded
 
-    def _said(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Logarithms (B, T, codes): one by one, and as of a Gaussian of some mean and spread among
-        the codes' vectors, which few showers are enough to learn.
+    def _said(self, x: Tensor) -> Tensor:
+        """Logarithms (B, T, codes) at places (B, T, D): one by one, and as of a Gaussian of some
+        mean and spread among the codes' vectors, which few showers are enough to learn.
         """
-        x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
         vectors = self.tokeniser.quantiser.look_up(self.numbers)  # (codes, C)
         vectors = torch.cat([vectors, vectors.square()], dim=1)
         said: Tensor = self.head(x) + self.head_vector(x) @ vectors.T
@@ -296,9 +331,18 @@ def measure(network: Prior, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 
 def settle(model: Model, asked: Manner, name: str) -> Manner:
-    """Fill in temperature 1 over all codes; raises `RequestError` for what cannot be."""
-    only(asked, name, "temperature", "top_k")
-    manner = replace(asked, temperature=1.0 if asked.temperature is None else asked.temperature)
+    """Fill in temperature 1 over all codes, and voxels drawn in all their parts where they are;
+    raises `RequestError` for what cannot be.
+    """
+    parts = (1, 2, COLOURS) if model.network.config.tokeniser.near else ()
+    only(asked, name, "temperature", "top_k", *(["steps"] if parts else []))
+    if parts and asked.steps is not None and asked.steps not in parts:
+        raise RequestError(f"voxels are drawn in 1, 2 or {COLOURS} steps, not {asked.steps}")
+    manner = replace(
+        asked,
+        temperature=1.0 if asked.temperature is None else asked.temperature,
+        steps=asked.steps or COLOURS if parts else None,
+    )
     assert manner.temperature is not None
     if not 0 <= manner.temperature < math.inf:
         raise RequestError(f"the temperature must be at least 0, not {manner.temperature}")
@@ -308,15 +352,19 @@ def settle(model: Model, asked: Manner, name: str) -> Manner:
 
 
 def draw(
-    network: Prior, scale: TotalScale, given: Conditions, noise: Noise, manner: Manner
+    network: Prior,
+    scale: TotalScale | ShowerScale,
+    given: Conditions,
+    noise: Noise,
+    manner: Manner,
 ) -> Tensor:
     """Voxels (B, R, PHI, Z) in MeV of showers under conditions."""
     assert manner.temperature is not None
     energies = network.draw_energies(given, noise)
-    codes = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
+    codes, energies = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
     tokeniser = network.tokeniser
     said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
-    return scale.inverse(tokeniser.drawn(said, energies, noise), given)
+    return shower(tokeniser, scale, said, energies, given, noise, manner.steps or 1)
 
 
 FAMILY = Family(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
+from caloforge.learn.noise import normal, uniform
 from caloforge.learn.preprocess import Scaled
 
 __all__ = ["PROCESSES", "Process", "denoising_loss"]
@@ -124,21 +125,21 @@ def denoising_loss(
     process, plain = PROCESSES[network.config.process], network.config.plain
     first = 0 if plain else round(b * process.energies)
     energies_first = torch.arange(b, device=device) < first
-    t = _drawn_levels(network, _normal(draw, (b,), device))
-    seen = _masks(network.patches.tokens, b, masked, draw).to(device)  # (B, T)
-    hidden = torch.rand(b, generator=draw).to(device) < 0.5
+    t = _drawn_levels(network, normal(draw, (b,), device))
+    seen = _masks(network.patches.tokens, b, masked, draw, device)  # (B, T)
+    hidden = uniform(draw, (b,), device) < 0.5
     level_e = torch.where(energies_first, t, torch.full_like(t, 0.0 if plain else 1.0))
     level = torch.where(energies_first | (hidden & seen.any(1)), torch.zeros_like(t), t)
     level_v = torch.where(seen, 1.0, level[:, None])
-    noise = Scaled(_normal(draw, clean.voxels.shape, device),
-                   _normal(draw, clean.energies.shape, device) @ network.colour)  # fmt: skip
+    noise = Scaled(normal(draw, clean.voxels.shape, device),
+                   normal(draw, clean.energies.shape, device) @ network.colour)  # fmt: skip
     everywhere = network.patches.fill(level_v)
     noisy = Scaled(
         torch.lerp(noise.voxels, clean.voxels, everywhere),
         torch.lerp(noise.energies, clean.energies, level_e[:, None]),
     )
     if untold:
-        drop = torch.rand(b, 1, generator=draw).to(device) < untold
+        drop = uniform(draw, (b, 1), device) < untold
         given = given._replace(features=given.features.masked_fill(drop, torch.nan))
     voxels, energies = network(noisy, level_v, level_e, given, first)
     wanted = (~seen[first:]).float()
@@ -168,14 +169,12 @@ def _drawn_levels(network: DiffusionTransformer, normal: Tensor) -> Tensor:
     return levels[(torch.special.ndtr(normal) * len(levels)).long().clamp(max=len(levels) - 1)]
 
 
-def _masks(tokens: int, b: int, share: float, draw: torch.Generator) -> Tensor:
+def _masks(
+    tokens: int, b: int, share: float, draw: torch.Generator, device: torch.device
+) -> Tensor:
     """Which tokens are seen clean (B, T): none, but in a `share` of the showers 10 to 90 %."""
-    chosen = torch.rand(b, 1, generator=draw) < share
-    rate = 0.1 + 0.8 * torch.rand(b, 1, generator=draw)
-    seen = torch.rand(b, tokens, generator=draw) < rate
+    chosen = uniform(draw, (b, 1), device) < share
+    rate = 0.1 + 0.8 * uniform(draw, (b, 1), device)
+    seen = uniform(draw, (b, tokens), device) < rate
     seen[:, 0] &= ~seen.all(1)  # something must be left to find
     return seen & chosen
-
-
-def _normal(draw: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.randn(shape, generator=draw).to(device, non_blocking=True)

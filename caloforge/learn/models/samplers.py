@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.belief import Belief, moved
+from caloforge.learn.models.belief import MOST, Belief, counted, moved
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled, quantities
@@ -27,7 +27,6 @@ ENERGY_STEPS = 8
 Guess = Callable[[Tensor, Tensor], Tensor]
 Believe = Callable[[Tensor | None, float], Belief]
 Fresh = Callable[[Tensor], Tensor]
-MOST = 6.0  # Of a logarithm of odds: beyond it the network is believed, not the number of hits.
 FEW = 0.01  # Of a hit.
 CLIP = 6.0  # Spreads of the voxels; a guess made from the noise alone may be anywhere.
 
@@ -92,13 +91,15 @@ def beliefs(
     levels: Sequence[float],
     fresh: Callable[[], Tensor],
     empty: Tensor | None = None,
+    hits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """From noise, at the first of K + 1 levels, which is 0, to the last, by K draws from beliefs.
 
     `believe` gives the belief of the clean values from x (B, ...), None at first, and its level;
     `empty` () is the value of those that are not filled; without it all are, by one Gaussian each.
     Returns the values and whether they are filled, both (B, ...). A draw takes one normal number
-    a value from `fresh`, and with `empty` one more, before it.
+    a value from `fresh`, and with `empty` one more, before it. Of voxels as many are filled as
+    `hits` (B, Z) says, where it is given.
     """
     x: Tensor | None = None
     filled: Tensor | None = None
@@ -106,7 +107,10 @@ def beliefs(
         belief = believe(x, t)
         mean, spread = belief.mean[:, 0], belief.log_spread[:, 0].exp()
         if empty is not None:
-            filled, mean, spread = belief.chosen(torch.special.ndtr(fresh()))
+            chance = torch.special.ndtr(fresh())
+            if hits is not None:
+                belief = belief._replace(odds=counted(belief.odds, hits, chance))
+            filled, mean, spread = belief.chosen(chance)
             mean, spread = torch.where(filled, mean, empty), torch.where(filled, spread, 0.0)
         x = moved(x, mean, spread, fresh(), t, s)
     assert x is not None
@@ -182,8 +186,10 @@ def _by_beliefs(
     elif not network.config.plain:
         z, _ = beliefs(see.drawn_energies, even(steps), lambda: fresh(like.energies))
         see.tell(z @ network.colour, hits)
-    levels = even(steps)
-    voxels, filled = beliefs(see.drawn_voxels, levels, lambda: fresh(like.voxels), network.empty)
+    wanted, see.hits = see.hits, None  # met by the draw itself
+    voxels, filled = beliefs(
+        see.drawn_voxels, even(steps), lambda: fresh(like.voxels), network.empty, wanted
+    )
     assert filled is not None
     return Drawn(see.kept(voxels), see.told, torch.where(filled, MOST, -MOST))
 

@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from caloforge.learn.blocks import Block, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import Loss, read, unit, voxel_loss
-from caloforge.learn.models.belief import Belief, at_first
+from caloforge.learn.models.belief import NOTHING, Belief, at_first, counted
 from caloforge.learn.models.family import Aim, Family, check_size, refuse_unread
+from caloforge.learn.models.patchwork import COLOURS, Patchwork
 from caloforge.learn.models.plain import plain, tupled
 from caloforge.learn.noise import Noise
-from caloforge.learn.preprocess import Drawn, Scaled
+from caloforge.learn.preprocess import Drawn, NoSketch, Scaled, ShowerScale
 from caloforge.learn.quantiser import Quantiser, usage
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import VoxelSettings, VqvaeSettings
@@ -45,7 +46,8 @@ from caloforge.learn.totalscale import TotalScale
 from caloforge.learn.voxelscale import divisors
 
 __all__ = [
-    "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "overlaps", "reconstruct",
+    "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "layers_of", "overlaps", "reconstruct",
+    "shower", "whole",
 ]  # fmt: skip
 
 # Keys of a recipe that only the foundation model reads.
@@ -62,7 +64,8 @@ class VqvaeConfig:
 
     shape, patch: the mesh and a patch in cells (r, phi, z); width, depth, heads: of the transformer
     over the patches, in the encoder and in the decoder; mixture: Gaussians of a filled voxel;
-    levels: empty for a codebook; voxels: how they are scaled; the rest as in `VqvaeSettings`.
+    levels: empty for a codebook; voxels: how they are scaled without `layers`; the rest as in
+    `VqvaeSettings`.
     """
 
     shape: tuple[int, int, int]
@@ -78,11 +81,15 @@ class VqvaeConfig:
     commitment: float
     voxels: VoxelSettings
     mixture: int = 2
+    layers: bool = False
+    near: int = 0
 
     @property
     def quantities(self) -> int:
-        """Number of energies of a shower, see `TotalScale`."""
-        return 1 + divisors(self.voxels)
+        """Number of energies of the whole shower: its total, and the divisor where it has one, see
+        `TotalScale`; with `layers` its total and its number of hits, see `ShowerScale`.
+        """
+        return 2 if self.layers else 1 + divisors(self.voxels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
@@ -115,6 +122,9 @@ def plan(recipe: Recipe, shape: tuple[int, int, int], detectors: int) -> VqvaeCo
         asked["levels"] = ()
     values = dict(SIZES[recipe.size])
     patch = Patches.dividing(shape, values.pop("patch")).size
+    if asked["layers"]:
+        refuse_unread(recipe, "voxels")
+        asked["tokens"] = shape[2]
     voxels = recipe.voxels or VoxelSettings()
     return VqvaeConfig(shape=shape, patch=patch, voxels=voxels, **values, **asked)
 
@@ -172,6 +182,8 @@ class Vqvae(nn.Module):
         self.embed_voxels = nn.Linear(cells, d)
         self.embed_maps = nn.Linear(2 * cells, d)
         self.embed_position = nn.Linear(6 * POSITION, d)
+        if config.layers:
+            self.embed_layers = nn.Linear(2 * config.patch[2], d, bias=False)
         self.depths = Depths(n, config.shape[2], d)
         self.encoder = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth + 1))
         self.to_code = nn.Linear(d, config.width_code)
@@ -182,6 +194,8 @@ class Vqvae(nn.Module):
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(d, 14 * d)  # of the encoder, of the decoder, of its head
         self.numbers = 3 * config.mixture if config.loss == "beliefs" else 1  # of a voxel
+        if config.near:
+            self.patchwork = Patchwork(config.shape, config.mixture, config.near, d)
         self.head = nn.Linear(d, self.numbers * cells)
         for layer in (self.modulation, self.head):
             nn.init.zeros_(layer.weight)
@@ -224,7 +238,7 @@ class Vqvae(nn.Module):
         c = self._condition(clean.energies, given)
         modulation = self.modulation(c).reshape(len(c), 14, -1)[:, :6]
         voxels = self.patches.cut(clean.voxels)[:, self.order]
-        x = self.embed_voxels(voxels) + self._placed(given)  # (B, T, D)
+        x = self.embed_voxels(voxels) + self._placed(clean.energies, given)  # (B, T, D)
         for block in self.encoder[:-1]:
             x = block(x, modulation)
         x = self.gather @ x + self.depths(given.pitch)  # (B, N, D)
@@ -243,7 +257,7 @@ class Vqvae(nn.Module):
         modulation = self.modulation(c).reshape(len(c), 14, -1)[:, 6:]
         x = self.from_code(codes) + self.depths(given.pitch)  # (B, N, D)
         x = self.decoder[0](x, modulation[:, :6])
-        x = self.spread @ x + self._placed(given)  # (B, T, D)
+        x = self.spread @ x + self._placed(energies, given)  # (B, T, D)
         for block in self.decoder[1:]:
             x = block(x, modulation[:, :6])
         x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))
@@ -252,33 +266,81 @@ class Vqvae(nn.Module):
         return self.patches.join_parts(back, self.numbers).float()
 
     def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
-        told = torch.cat([self.told(given), energies], dim=1)
+        told = torch.cat([self.told(given), whole(self.config, energies)], dim=1)
         c: Tensor = self.condition(told)  # (B, D)
         return c
 
-    def _placed(self, given: Conditions) -> Tensor:
-        """Where each patch stands and what material it holds (B, T, D), by depth."""
+    def _placed(self, energies: Tensor, given: Conditions) -> Tensor:
+        """Where each patch stands, what material it holds, and with `layers` what energy and how
+        many hits its layers have (B, T, D), by depth.
+        """
         active = torch.cat([self.patches.cut(given.maps[:, k]) for k in (0, 1)], dim=-1)
         place = self.embed_position(positions(self.patches, given.pitch, POSITION))
         placed: Tensor = place + self.embed_maps((active + 0.05).log())
-        return placed[:, self.order]
+        placed = placed[:, self.order]
+        if not self.config.layers:
+            return placed
+        pairs = layers_of(energies, self.config.shape[2])  # (B, Z, 2)
+        slabs: Tensor = self.embed_layers(pairs.reshape(len(pairs), self.patches.grid[2], -1))
+        across = self.patches.grid[0] * self.patches.grid[1]
+        return placed + slabs.repeat_interleave(across, dim=1)  # by depth, as patches are
 
-    def drawn(self, said: Tensor, energies: Tensor, noise: Noise) -> Scaled | Drawn:
+    def surprise(
+        self, said: Tensor, clean: Scaled, given: Conditions, draw: torch.Generator
+    ) -> Tensor:
+        """Mean surprise () in nats of a voxel by what the decoder says (B, P, R, PHI, Z), some
+        being seen where they are drawn in parts: how many, `draw` decides.
+        """
+        unseen = torch.ones_like(clean.voxels)
+        if self.config.near:
+            upto = torch.randint(COLOURS, (len(said),), generator=draw, device=draw.device)
+            c, filled = self._condition(clean.energies, given), clean.voxels > self.empty + NOTHING
+            said, seen = self.patchwork(said, c, clean.voxels, filled, upto.to(said.device))
+            unseen = (~seen).type_as(unseen)
+        each = Belief.unpacked(said).surprise(clean.voxels, self.empty)
+        return (each * unseen).sum() / unseen.sum()
+
+    def drawn(
+        self, said: Tensor, energies: Tensor, given: Conditions, noise: Noise,
+        hits: Tensor | None = None, parts: int = COLOURS,
+    ) -> Scaled | Drawn:  # fmt: skip
         """Scaled showers from what the decoder says (B, P, R, PHI, Z) and energies (B, K).
 
-        Only beliefs need `noise`: two numbers a voxel.
+        Only beliefs need `noise`: two numbers a voxel. With `hits` (B, Z) so many voxels of each
+        layer are filled. `parts`: see `Patchwork`.
         """
         if self.config.loss != "beliefs":
             return Scaled(read(self.config.loss, said[:, 0]), energies)
         voxels = said[0, 0].numel()
         chance, normal = noise.rows(2 * voxels).reshape(-1, 2, *said.shape[2:]).unbind(dim=1)
-        filled, mean, spread = Belief.unpacked(said).chosen(torch.special.ndtr(chance))
-        odds = torch.where(filled, torch.inf, -torch.inf)
-        return Drawn(mean + spread * normal, energies, odds)
+        chance = torch.special.ndtr(chance)
+        if self.config.near:
+            c = self._condition(energies, given)
+            drawn, filled = self.patchwork.draw(said, c, chance, normal, hits, parts)
+        else:
+            belief = Belief.unpacked(said)
+            if hits is not None:
+                belief = belief._replace(odds=counted(belief.odds, hits, chance))
+            filled, mean, spread = belief.chosen(chance)
+            drawn = mean + spread * normal
+        return Drawn(drawn, energies, torch.where(filled, torch.inf, -torch.inf))
 
 
-def scale(config: VqvaeConfig) -> TotalScale:
+def whole(config: VqvaeConfig, energies: Tensor) -> Tensor:
+    """Those of the energies (B, K) that belong to the whole shower (B, `config.quantities`)."""
+    return torch.cat([energies[:, :1], energies[:, -1:]], dim=1) if config.layers else energies
+
+
+def layers_of(energies: Tensor, layers: int) -> Tensor:
+    """Hits and energies of Z layers, side by side (B, Z, 2), of the energies (B, K) of showers."""
+    energy, hits = energies[:, 1 : 1 + layers], energies[:, 1 + layers : 1 + 2 * layers]
+    return torch.stack([hits, energy], dim=2)
+
+
+def scale(config: VqvaeConfig) -> TotalScale | ShowerScale:
     """Return the preprocessing that belongs to a network, not fitted yet."""
+    if config.layers:
+        return ShowerScale(NoSketch(config.shape), counted=True)
     return TotalScale(config.voxels, config.loss != "beliefs" and unit(config.loss))
 
 
@@ -287,10 +349,10 @@ def losses(
 ) -> dict[str, Tensor]:
     """Losses of the voxels and of the encoder's distance to its codes, both (), of B showers."""
     learns = torch.is_grad_enabled()  # a validation leaves the codebook alone
-    seed = int(torch.randint(2**62, (), generator=draw)) if learns else None
+    seed = int(torch.randint(2**62, (), generator=draw, device=draw.device)) if learns else None
     said, _, far = network(clean, given, seed)
     if network.config.loss == "beliefs":
-        of_voxels = Belief.unpacked(said).surprise(clean.voxels, network.empty).mean()
+        of_voxels = network.surprise(said, clean, given, draw)
     else:
         of_voxels = voxel_loss(network.config.loss, said[:, 0], clean.voxels, given.pitch).mean()
     return {"voxels": VOXELS * of_voxels, "commitment": network.config.commitment * far}
@@ -303,15 +365,25 @@ def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 @torch.no_grad()
 def reconstruct(
-    network: Vqvae, scale: TotalScale, voxels: Tensor, given: Conditions, noise: Noise
+    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions, noise: Noise
 ) -> Tensor:
     """Voxels (B, R, PHI, Z) in MeV that are left of voxels (B, R, PHI, Z) in MeV after the codes.
 
-    The visible energy is told, not coded: it comes back as it was.
+    The energies are told, not coded: they come back as they were.
     """
     clean = scale(voxels, given)
     said, _, _ = network(clean, given)
-    return scale.inverse(network.drawn(said, clean.energies, noise), given)
+    return shower(network, scale, said, clean.energies, given, noise)
+
+
+def shower(
+    network: Vqvae, scale: TotalScale | ShowerScale, said: Tensor, energies: Tensor,
+    given: Conditions, noise: Noise, parts: int = COLOURS,
+) -> Tensor:  # fmt: skip
+    """Voxels (B, R, PHI, Z) in MeV from what the decoder says (B, P, R, PHI, Z), and energies."""
+    hits = scale.hits(energies, given) if isinstance(scale, ShowerScale) else None
+    voxels: Tensor = scale.inverse(network.drawn(said, energies, given, noise, hits, parts), given)
+    return voxels
 
 
 FAMILY = Family(
