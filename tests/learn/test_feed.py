@@ -59,7 +59,11 @@ def test_half_of_the_showers_are_mirrored_and_nothing_else(
     kind: type, toy_files: list[Path]
 ) -> None:
     made = fed(kind, toy_files)
-    known = {float(e): v for voxels, given in made.all() for v, e in zip(voxels, given.energy)}
+    known = {
+        float(e): v
+        for voxels, given in made.all()
+        for v, e in zip(voxels, given.energy, strict=True)
+    }
     straight = mirrored = 0
     for voxels, given in itertools.islice(made.batches(), 20):
         for shower, energy in zip(voxels, given.energy, strict=True):
