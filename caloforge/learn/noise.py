@@ -13,13 +13,13 @@ __all__ = ["Noise", "normal", "uniform"]
 
 
 def normal(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Standard normal numbers (shape), drawn where `draw` lives and brought to `device`."""
+    """Standard normal numbers (B, ...), drawn where `draw` lives and brought to `device`."""
     drawn = torch.randn(tuple(shape), generator=draw, device=draw.device)
     return drawn.to(device, non_blocking=True)
 
 
 def uniform(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Uniform numbers (shape) from 0 to 1, drawn where `draw` lives and brought to `device`."""
+    """Uniform numbers (B, ...) from 0 to 1, drawn where `draw` lives and brought to `device`."""
     drawn = torch.rand(tuple(shape), generator=draw, device=draw.device)
     return drawn.to(device, non_blocking=True)
 
