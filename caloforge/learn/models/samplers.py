@@ -22,7 +22,8 @@ __all__ = [
     "multistep", "numbers", "sample",
 ]  # fmt: skip
 
-ENERGY_STEPS = 8
+# Beliefs are trained at fewer levels near the data.
+ENERGY_STEPS = MappingProxyType({"flow": 8, "edm": 8, "ddpm": 8, "beliefs": 16})
 
 Guess = Callable[[Tensor, Tensor], Tensor]
 Believe = Callable[[Tensor | None, float], Belief]
@@ -151,8 +152,8 @@ def sample(
     """Draw showers from noise (B, ...): the energies, then the voxels in `steps` of `sampler`.
 
     The energies are nearly Gaussian and take `ENERGY_STEPS` of `multistep`, which is the cheapest
-    for a smooth guess; a network trained by ``beliefs`` draws them as
-    often as the voxels. The guess of a voxel turns sharply
+    for a smooth guess; a network made for a few draws of ``beliefs`` draws them as often as the
+    voxels. The guess of a voxel turns sharply
     from empty to filled and is not continued.
     `fresh` gives the noise that a chain adds on the way; `guidance` other than 1
     exaggerates what the conditions do (arXiv:2207.12598); `known` parts are kept (inpainting).
@@ -177,15 +178,15 @@ def _by_beliefs(
     network: DiffusionTransformer, see: _Sight, steps: int, fresh: Fresh,
     hits: Callable[[Tensor], Tensor] | None,
 ) -> Drawn:  # fmt: skip
-    """Draw the energies in `steps` draws, if that is how they are trained, and then the voxels."""
+    """Draw the energies, of a network made for few steps in as many draws, and then the voxels."""
     like = see.noise
     if network.config.process != "beliefs":  # trained to look at noise where it begins
         like = see.noise = like._replace(voxels=fresh(like.voxels))
-        if not network.config.plain:
-            see.tell(_first_stage(network, see, fresh(like.energies)), hits)
-    elif not network.config.plain:
+    if _drawn_too(network):
         z, _ = beliefs(see.drawn_energies, even(steps), lambda: fresh(like.energies))
         see.tell(z @ network.colour, hits)
+    elif not network.config.plain:
+        see.tell(_first_stage(network, see, fresh(like.energies)), hits)
     wanted, see.hits = see.hits, None  # met by the draw itself
     voxels, filled = beliefs(
         see.drawn_voxels, even(steps), lambda: fresh(like.voxels), network.empty, wanted
@@ -199,15 +200,26 @@ def draw_energies(
 ) -> Tensor:
     """Draw the energies (B, K) of showers from noise (B, ...); `fresh` as in `sample`."""
     see = _Sight(network, noise, given, 1.0, None)
-    if network.config.process != "beliefs":
+    if not _drawn_too(network):
         return _first_stage(network, see, noise.energies)
-    steps = network.config.calls or PROCESSES["beliefs"].steps
-    z, _ = beliefs(see.drawn_energies, even(steps), lambda: fresh(noise.energies))
+    z, _ = beliefs(see.drawn_energies, even(network.config.calls), lambda: fresh(noise.energies))
     return z @ network.colour
 
 
+def _drawn_too(network: DiffusionTransformer) -> bool:
+    """Whether energies are drawn from beliefs as voxels are: of a network made for few steps.
+
+    That takes them for independent along directions that are fitted to all detectors together. In
+    a single one they are not, and a draw in the middle of the way is then not what the network was
+    trained on: a model of many detectors has fluctuations too small by a quarter.
+    """
+    config = network.config
+    return config.process == "beliefs" and bool(config.calls) and not config.plain
+
+
 def _first_stage(network: DiffusionTransformer, see: _Sight, noise: Tensor) -> Tensor:
-    levels = torch.linspace(0, 1, ENERGY_STEPS + 1, device=noise.device)
+    steps = ENERGY_STEPS[network.config.process]
+    levels = torch.linspace(0, 1, steps + 1, device=noise.device)
     z: Tensor = multistep(lambda x, t: see.energies(x, t).value(), noise, levels)
     return z @ network.colour
 
@@ -221,9 +233,10 @@ def numbers(network: DiffusionTransformer, steps: int) -> int:
     """How many normal numbers a shower takes in `steps` draws from beliefs."""
     energies = 0 if network.config.plain else quantities(network.sketch, network.config.counted)
     voxels = math.prod(network.config.shape)
-    if network.config.process == "beliefs":
-        return steps * (energies + 2 * voxels)
-    return energies + (1 + 2 * steps) * voxels
+    hidden = 0 if network.config.process == "beliefs" else voxels  # seen as noise, to begin with
+    if _drawn_too(network):
+        energies *= steps
+    return energies + hidden + 2 * steps * voxels
 
 
 def expecting(odds: Tensor, hits: Tensor, rounds: int = 3) -> Tensor:
