@@ -95,8 +95,8 @@ def student(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
     from caloforge.learn.train import train
 
     recipe = Recipe(
-        size="micro", data=[str(p) for p in toy_files], process="beliefs", steps=40, batch=32,
-        warmup=5, scale_steps=200,
+        size="micro", data=[str(p) for p in toy_files], process="beliefs", calls=2, steps=40,
+        batch=32, warmup=5, scale_steps=200,
     )  # fmt: skip
     out = tmp_path_factory.mktemp("student") / "run"
     train(recipe, out)
