@@ -47,7 +47,9 @@ def plain(
 def lit(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that lights one voxel, whatever it is told."""
     trained = load_model(student)
-    config = DiffusionConfig(SHAPE, SHAPE, (3, 2, 10), 16, 1, 2, process="beliefs", hidden=0)
+    config = DiffusionConfig(
+        SHAPE, SHAPE, (3, 2, 10), 16, 1, 2, process="beliefs", hidden=0, calls=2
+    )
     network = DiffusionTransformer(config)
     odds = torch.full(SHAPE, -60.0)
     odds[LIT] = 60.0
