@@ -71,6 +71,8 @@ GUARDED = 256  # Showers of an old detector that are looked at.
 METHODS: Mapping[str, float] = MappingProxyType(
     {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
+# Showers of a step; one of a prior, with its decoder, costs twice one of a diffusion model.
+BATCH: Mapping[str, int] = MappingProxyType({"diffusion": 64, "prior": 32})
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     learned = base.notes.get("recipe", {})
     return Recipe(
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
-        start=name, method=method, steps=steps, batch=min(64, int(n * SHARES["train"]) // 2),
+        start=name, method=method, steps=steps,
+        batch=min(BATCH.get(base.family, 64), int(n * SHARES["train"]) // 2),
         learning_rate=METHODS[method], warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),
         validate_every=max(1, steps // 6), patience=4, seed=seed,
