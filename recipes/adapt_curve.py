@@ -100,12 +100,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    jobs = [replace(job, start=asked.start) for job in JOBS]
+    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, asked.start)]
     for job in jobs:
         wanted = asked.only is None or job.name in asked.only
         if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
             print(job.name, json.dumps(measured(job, asked)), flush=True)
     print(table(jobs, asked.out))
+
+
+def comparable(job: Job, start: str) -> bool:
+    """Whether a job says something of the model `start`: what is trained anew is like `base`."""
+    return job.method != "scratch" or start == "base"
 
 
 def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:

@@ -9,8 +9,11 @@ trained on, from where it stands, by one of five methods:
 - ``lora``: adapters of low rank beside every large linear layer, merged into it afterwards
   (`lowrank`);
 - ``energies``: nothing; the whitening alone is corrected, which takes seconds;
-- ``head``: the layers that say what is believed of voxels and energies, and a residual of the
-  detector's own that is added to the condition (`residual`).
+- ``head``: the layers that say what is believed of voxels and energies, and in a diffusion model a
+  residual of the detector's own that is added to the condition (`residual`).
+
+Each kind of model says which of its weights may learn at all (`Tuning`): of a diffusion model all,
+of a prior those that have no say in what a code is (`caloforge.learn.models.prior_tuning`).
 
 The *valid range* grows by the new showers. How long and how fast follows from the number of showers
 (`schedule`), a tenth of which is kept to validate with; the best state of those validated is kept,
@@ -129,7 +132,7 @@ def adapt(
     `steps`, `learning_rate`: instead of what `schedule` finds; `rank` of the adapters; `guards`:
     files of showers of old detectors, by default those that ship with the package. `minutes` ends
     this slice early, ready to be resumed. Raises `RequestError` if `out` holds another run, cannot
-    be written, or the data do not serve; `WorkError` if the loss diverges.
+    be written, or the model or the data do not serve; `WorkError` if the loss diverges.
     """
     keep_freed_memory()
     base = load_model(model)
