@@ -25,9 +25,9 @@ from caloforge.files import atomic_path, claimed_folder, locked
 from caloforge.generate import generate_file
 from caloforge.learn.adapt import LEAST, METHODS, adapt, described
 from caloforge.learn.card import model_card, trust_sentence
-from caloforge.learn.checkpoint import diffusion_of, load_model, save_model
+from caloforge.learn.checkpoint import load_model, save_model
 from caloforge.learn.condition import PARTICLES
-from caloforge.learn.models.family import Manner
+from caloforge.learn.models.family import Manner, family
 from caloforge.showers.formats import open_showers
 from caloforge.simulate.beam import PDG, Beam
 from caloforge.simulate.parts import parts_folder
@@ -119,7 +119,7 @@ def _check(order: Order, workers: int) -> None:
     require("onnx")
     descriptors(order.parsed())  # a GDML detector needs a describing stack
     model = load_model(order.model)
-    diffusion_of(model, order.model)
+    family(model.family).tuning(model, order.model, order.parsed().mesh.shape)
     if order.method not in METHODS:
         raise RequestError(f"unknown method '{order.method}'; known are {', '.join(METHODS)}")
     for name, number, least in (
@@ -133,8 +133,6 @@ def _check(order: Order, workers: int) -> None:
     unknown = [name for name in order.beam.particle.split(",") if PDG[name] not in PARTICLES]
     if unknown:
         raise RequestError(f"models know no '{unknown[0]}'; take electrons, positrons or photons")
-    if model.network.config.detectors:
-        raise RequestError(f"'{order.model}' knows detectors by an index; take one of descriptors")
 
 
 def _record(order: Order, out: Path, resume: bool) -> dict[str, Any]:
@@ -186,16 +184,17 @@ def _adapt(order: Order, site: _Site) -> dict[str, Any]:
 def _generate(order: Order, site: _Site) -> dict[str, Any]:
     done = generate_file(
         site.out / "model", site.out / "generated.h5", like=site.out / "reference.h5",
-        seed=order.seed + 2, manner=Manner(_draws(site), "beliefs"), command=site.command,
+        seed=order.seed + 2, manner=_manner(site), command=site.command,
     )  # fmt: skip
     return {"showers": done["showers"], "s_per_shower": round(1 / done["showers_per_second"], 4)}
 
 
-def _draws(site: _Site) -> int:
-    """Draws of the voxels: what is validated is what is exported."""
+def _manner(site: _Site) -> Manner:
+    """How showers are drawn: what is validated is what is exported."""
     from caloforge.deploy.export import draws_of
 
-    return draws_of(load_model(site.out / "model"))
+    model = load_model(site.out / "model")
+    return Manner(draws_of(model), "beliefs") if model.family == "diffusion" else Manner()
 
 
 def _validate(order: Order, site: _Site) -> dict[str, Any]:
@@ -224,8 +223,8 @@ def _export(order: Order, site: _Site) -> dict[str, Any]:
     from caloforge.deploy.export import export
 
     return export(
-        site.out / "model", site.out / "model.onnx", detector=order.parsed(), steps=_draws(site),
-        extrapolate=True,
+        site.out / "model", site.out / "model.onnx", detector=order.parsed(),
+        steps=_manner(site).steps, extrapolate=True,
     )  # fmt: skip
 
 

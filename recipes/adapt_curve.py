@@ -1,13 +1,14 @@
 """The curve of docs/adapt.md: quality in detectors that were never trained on, against showers.
 
     python recipes/adapt_curve.py --data DIR [--old NAME=GEANT4.h5 ...] [--out runs/adapt] [-n 300]
-                                  [--only JOB ...] [--table]
+                                  [--start MODEL] [--only JOB ...] [--table]
 
 DIR holds for every detector NAME.h5 (to adapt to), NAME-test.h5 and NAME-floor.h5 (Geant4 showers
 with other seeds; without a floor the test file is halved). A job is one line of `JOBS`: adapt a
 model to the first so many showers by one method, or train from scratch on the same ones, generate
 the primaries of the test file and compare. What is done already is not done again, a run that was
-stopped goes on; `--table` prints what there is as Markdown. The showers of docs/adapt.md
+stopped goes on; `--table` prints what there is as Markdown. `--start`: a model to adapt instead of
+`base`, of any kind that can be. The showers of docs/adapt.md
 (D=recipes/detectors):
 
     caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 3300 --seed 6000
@@ -22,8 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +95,22 @@ def main() -> None:
     parser.add_argument("--old", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/adapt"))
     parser.add_argument("-n", type=int, default=300, help="showers to generate")
+    parser.add_argument("--start", default="base", help="what to adapt")
     parser.add_argument("--only", nargs="*", help="names of jobs")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    for job in JOBS:
+    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, asked.start)]
+    for job in jobs:
         wanted = asked.only is None or job.name in asked.only
         if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
             print(job.name, json.dumps(measured(job, asked)), flush=True)
-    print(table(asked.out))
+    print(table(jobs, asked.out))
+
+
+def comparable(job: Job, start: str) -> bool:
+    """Whether a job says something of the model `start`: what is trained anew is like `base`."""
+    return job.method != "scratch" or start == "base"
 
 
 def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
@@ -170,14 +179,14 @@ def scratch(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
             "best": load_model(out).notes["best_step"]}  # fmt: skip
 
 
-def table(out: Path) -> str:
+def table(every: Sequence[Job], out: Path) -> str:
     """Rows as a table in Markdown, with a row of floors for each detector."""
     lines = [
         f"| detector | method | showers | steps | CPU s | {' | '.join(COLUMNS)} |",
         "|---" * (5 + len(COLUMNS)) + "|",
     ]
     for detector in (CSI, LAR, PWO):
-        jobs = [job for job in JOBS if job.detector == detector]
+        jobs = [job for job in every if job.detector == detector]
         jobs = [job for job in jobs if (out / f"{job.name}.json").is_file()]
         for job in sorted(jobs, key=lambda j: (j.method == "scratch", j.showers)):
             row = json.loads((out / f"{job.name}.json").read_text())

@@ -14,18 +14,20 @@ import argparse
 import copy
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from caloforge.detector.detector import Detector
-from caloforge.learn.calibration import calibrate
-from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.calibration import Draw, calibrate
+from caloforge.learn.checkpoint import load_model
 from caloforge.learn.condition import Conditions, conditions
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.samplers import draw_energies
-from caloforge.learn.preprocess import CUT_MEV, Scaled, ShowerScale, quantities
+from caloforge.learn.models.family import family
+from caloforge.learn.noise import Noise
+from caloforge.learn.preprocess import CUT_MEV, ShowerScale
 from caloforge.showers.formats import open_showers
 
 Read = tuple[torch.Tensor, Conditions, Detector]
@@ -46,12 +48,15 @@ def main() -> None:
     model = load_model(asked.model)
     voxels, told, detector = read(asked.test, asked.n)
     truth = voxels.sum((1, 2)).numpy(), (voxels >= CUT_MEV).sum((1, 2)).numpy()
-    white = drawn(model, told)
+    shape = model.network.config.shape
+    tuning = family(model.family).tuning(model, asked.model, shape)
+    draw = partial(tuning.energies, model.network)
+    white = drawn(draw, told)
     for showers in asked.showers:
         scale, seconds = copy.deepcopy(model.scale), 0.0
         if showers:
             began = time.process_time()
-            calibrate(scale, model.network, *read(asked.train, showers)[:2])
+            calibrate(scale, draw, *read(asked.train, showers)[:2])
             seconds = time.process_time() - began
         cells = row(made(scale, white, told), truth, told.energy.numpy(), detector)
         print(f"| {detector.name} | {showers} | {seconds:.0f} | {' | '.join(cells)} |", flush=True)
@@ -68,15 +73,13 @@ def read(path: Path, n: int) -> Read:
 
 
 @torch.inference_mode()
-def drawn(model: Model, told: Conditions) -> torch.Tensor:
+def drawn(draw: Draw, told: Conditions) -> torch.Tensor:
     """Whitened energies (N, K), always from the same noise."""
-    source, network = torch.Generator().manual_seed(99), model.network
+    seeds = np.arange(10**6, 10**6 + 2 * told.showers, 2, dtype=np.uint64)
     parts = []
     for start in range(0, told.showers, 64):
         some = Conditions(*(part[start : start + 64] for part in told))
-        shapes = (network.config.shape, (quantities(network.sketch),))
-        noise = (torch.randn(some.showers, *shape, generator=source) for shape in shapes)
-        parts.append(draw_energies(network, Scaled(*noise), some, torch.randn_like))
+        parts.append(draw(some, Noise(seeds[start : start + 64], some.energy.device)))
     return torch.cat(parts)
 
 

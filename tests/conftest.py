@@ -125,6 +125,25 @@ def tiny_model(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def tiny_prior(toy_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a prior with layers after a few steps on the toy files, as its tokeniser."""
+    from caloforge.learn.recipe import Recipe
+    from caloforge.learn.settings import PriorSettings, VqvaeSettings
+    from caloforge.learn.train import train
+
+    out = tmp_path_factory.mktemp("codes")
+    tokens = Recipe(
+        model="vqvae", size="micro", data=[str(p) for p in toy_files], steps=40, batch=32, warmup=5,
+        scale_steps=100, vqvae=VqvaeSettings(layers=True, codes=32, near=4),
+    )  # fmt: skip
+    train(tokens, out / "tokens")
+    settings = PriorSettings(tokeniser=str(out / "tokens"))
+    changes = {"model": "prior", "vqvae": None, "prior": settings}
+    train(tokens.model_copy(update=changes), out / "prior")
+    return out / "prior"
+
+
+@pytest.fixture(scope="session")
 def small_file(small_detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("detector") / "small.toml"
     path.write_text(small_detector.to_toml())

@@ -126,3 +126,19 @@ def test_wrong_orders_are_refused_before_any_work(order: Order, tmp_path: Path) 
     with pytest.raises(RequestError, match="workers"):
         forge(order, tmp_path / "out", workers=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prior_is_forged_up_to_its_validation(
+    order: Order, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upto = {name: stage for name, stage in STAGES.items() if name != "export"}
+    monkeypatch.setattr(module, "STAGES", upto)
+    monkeypatch.setattr(module, "_page", lambda *_: "page")
+    out = tmp_path / "out"
+    result = forge(replace(order, model=str(tiny_prior), method="head"), out)
+    assert list(result["seconds"]) == list(upto) and result["headline"]
+    assert load_model(out / "model").family == "prior"
+    assert "Adapted from" in (out / "model" / "card.md").read_text()
+    tokens = replace(order, model=str(tiny_prior.parent / "tokens"))
+    with pytest.raises(RequestError, match="is of kind 'vqvae', which cannot be adapted"):
+        forge(tokens, tmp_path / "never")

@@ -9,8 +9,11 @@ trained on, from where it stands, by one of five methods:
 - ``lora``: adapters of low rank beside every large linear layer, merged into it afterwards
   (`lowrank`);
 - ``energies``: nothing; the whitening alone is corrected, which takes seconds;
-- ``head``: the layers that say what is believed of voxels and energies, and a residual of the
-  detector's own that is added to the condition (`residual`).
+- ``head``: the layers that say what is believed of voxels and energies, and in a diffusion model a
+  residual of the detector's own that is added to the condition (`residual`).
+
+Each kind of model says which of its weights may learn at all (`Tuning`): of a diffusion model all,
+of a prior those that have no say in what a code is (`caloforge.learn.models.prior_tuning`).
 
 The *valid range* grows by the new showers. How long and how fast follows from the number of showers
 (`schedule`), a tenth of which is kept to validate with; the best state of those validated is kept,
@@ -25,24 +28,26 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.files import atomic_path, claimed_folder
 from caloforge.learn.calibration import calibrate
-from caloforge.learn.checkpoint import Model, ValidRange, diffusion_of, load_model
+from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.feed import feed
 from caloforge.learn.loop import mean_loss, run_loop
 from caloforge.learn.lowrank import merged, with_adapters
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.diffusion import DiffusionTransformer
+from caloforge.learn.models.family import Tuning, family
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.remesh import RESHAPED, remeshed
 from caloforge.learn.run import Run, check_folder, save, working
@@ -69,7 +74,8 @@ GUARDED = 256  # Showers of an old detector that are looked at.
 METHODS: Mapping[str, float] = MappingProxyType(
     {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
-HEADS = ("head_", "neighbours.")
+# Showers of a step; one of a prior, with its decoder, costs twice one of a diffusion model.
+BATCH: Mapping[str, int] = MappingProxyType({"diffusion": 64, "prior": 32})
 
 
 @dataclass(frozen=True)
@@ -126,21 +132,21 @@ def adapt(
     `steps`, `learning_rate`: instead of what `schedule` finds; `rank` of the adapters; `guards`:
     files of showers of old detectors, by default those that ship with the package. `minutes` ends
     this slice early, ready to be resumed. Raises `RequestError` if `out` holds another run, cannot
-    be written, or the data do not serve; `WorkError` if the loss diverges.
+    be written, or the model or the data do not serve; `WorkError` if the loss diverges.
     """
     keep_freed_memory()
     base = load_model(model)
-    diffusion_of(base, str(model))
     recipe = schedule(str(model), base, data, method, seed)
     asked = dict(steps=steps, learning_rate=learning_rate, rank=rank)
     recipe = _changed(recipe, {k: v for k, v in asked.items() if v is not None})
     streams = _streams(data, recipe)
     shape = streams[0].detectors[0].mesh.shape
+    tuning = family(base.family).tuning(base, str(model), shape)
     chosen = shipped_guards(base.valid, shape) if guards is None else list(guards)
     old = [_guard(path, shape) for path in chosen]
     with claimed_folder(out):
         check_folder(recipe, out, resume)
-        run, calibrated = _begin(recipe, out, base, streams)
+        run, calibrated = _begin(recipe, out, base, tuning, streams)
     started = copy.deepcopy(run.model.network)
     with working(run):
         summary = run_loop(run, minutes)
@@ -149,7 +155,7 @@ def adapt(
             str(model), method, tuple(sorted({d.name for d in streams[0].detectors})),
             sum(map(len, streams)), run.step, recipe.steps,
             run.best.step if run.best else run.step, summary.seconds, round(calibrated, 4),
-            mean_loss(start, run.validation, recipe.seed), None, (), out,
+            mean_loss(start, run.validation, recipe.seed, True), None, (), out,
         )  # fmt: skip
         return _closed(run, found, base, old) if run.finished else found
 
@@ -176,8 +182,9 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     steps = round(200 * (n / 1000) ** 0.5)
     learned = base.notes.get("recipe", {})
     return Recipe(
-        size=learned.get("size", "tiny"), data=[str(path) for path in data], start=name,
-        method=method, steps=steps, batch=min(64, int(n * SHARES["train"]) // 2),
+        model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
+        start=name, method=method, steps=steps,
+        batch=min(BATCH.get(base.family, 64), int(n * SHARES["train"]) // 2),
         learning_rate=METHODS[method], warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),
         validate_every=max(1, steps // 6), patience=4, seed=seed,
@@ -231,8 +238,9 @@ def _guard(path: Path, shape: tuple[int, int, int]) -> ShowerStream:
 
 
 def _begin(
-    recipe: Recipe, out: Path, base: Model, streams: tuple[ShowerStream, ShowerStream]
-) -> tuple[Run, float]:
+    recipe: Recipe, out: Path, base: Model, tuning: Tuning,
+    streams: tuple[ShowerStream, ShowerStream],
+) -> tuple[Run, float]:  # fmt: skip
     """Prepare network and whitening; all of it follows from the base and the data."""
     torch.manual_seed(recipe.seed)
     parts, voxels, given = to_fit(streams[0], recipe.seed)
@@ -246,34 +254,34 @@ def _begin(
     for which in range(int(number.max()) + 1):
         rows = number == which
         own = Conditions(*(part[rows] for part in given))
-        gains.append(calibrate(scale, network, voxels[rows], own))
-        if recipe.method == "head":
+        if tuning.energies:
+            draw = partial(tuning.energies, network)
+            gains.append(calibrate(scale, draw, voxels[rows], own))
+        if recipe.method == "head" and "residual." in tuning.heads:
             network.residual.anchor(given.features[rows][0], network.feature_spread)
-    _choose(network, recipe, fresh)
+    _choose(network, recipe, tuning, fresh)
     valid = _union(base.valid, valid_range(streams[0], parts))
     run = new_run(recipe, out, streams, network, scale, valid)
     known = {"name": recipe.start, "detectors": list(base.valid.detectors)}
     run.model.notes["start"] = {**base.notes, **known}
     if recipe.method == "lora":
         run.finish = _merged
-    return run, sum(gains) / len(gains)
+    return run, sum(gains) / max(len(gains), 1)
 
 
-def _choose(network: DiffusionTransformer, recipe: Recipe, fresh: bool) -> None:
+def _choose(network: nn.Module, recipe: Recipe, tuning: Tuning, fresh: bool) -> None:
     """Let only those weights learn that the method asks for, and new layers in any case."""
-    if recipe.method in ("full", "energies"):  # of which the latter does no step
-        network.requires_grad_(True)
-        return
     network.requires_grad_(False)
-    network.residual.requires_grad_(recipe.method == "head")
     if recipe.method == "lora":
-        with_adapters(network, recipe.rank)
+        with_adapters(network, recipe.rank, tuning.learns)
     for name, weight in network.named_parameters():
-        if recipe.method == "bias" and name.endswith("bias"):
-            weight.requires_grad_(True)
-        if recipe.method == "head" and name.startswith(HEADS):
-            weight.requires_grad_(True)
-        if fresh and name.startswith(RESHAPED):
+        asked = (
+            recipe.method in ("full", "energies")  # of which the latter does no step
+            or (recipe.method == "bias" and name.endswith("bias"))
+            or (recipe.method == "head" and name.startswith(tuning.heads))
+            or (fresh and name.startswith(RESHAPED))
+        )
+        if asked and name.startswith(tuning.learns):
             weight.requires_grad_(True)
 
 
@@ -307,9 +315,9 @@ def _closed(run: Run, found: Adaptation, base: Model, old: Sequence[ShowerStream
     guards = [(stream.detectors[0].name, feed(stream, device)) for stream in old]
     found = replace(
         found,
-        after=mean_loss(kept, run.validation, run.recipe.seed),
+        after=mean_loss(kept, run.validation, run.recipe.seed, True),
         guarded=tuple(
-            Guarded(name, len(seen), mean_loss(base, seen), mean_loss(kept, seen))
+            Guarded(name, len(seen), *(mean_loss(m, seen, adapting=True) for m in (base, kept)))
             for name, seen in guards
         ),
     )  # fmt: skip

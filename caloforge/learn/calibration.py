@@ -16,33 +16,36 @@ fit. Terms are made orthogonal on the showers at hand, so that each is judged fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
-from caloforge.learn.models.diffusion import DiffusionTransformer
-from caloforge.learn.models.samplers import draw_energies
-from caloforge.learn.preprocess import TERMS, Scaled, ShowerScale, quantities
+from caloforge.learn.noise import Noise
+from caloforge.learn.preprocess import TERMS, ShowerScale
 
-__all__ = ["calibrate", "shrunk"]
+__all__ = ["Draw", "calibrate", "shrunk"]
 
 DRAWN = 400  # Showers of which energies are drawn.
 BATCH = 64
 ROUNDS = 6  # Of the fit of mean and spread in turn.
 FAR = 5.0  # Spreads; what lies farther out does not pull harder.
 
+Draw = Callable[[Conditions, Noise], Tensor]
+
 
 @torch.no_grad()
-def calibrate(
-    scale: ShowerScale, network: DiffusionTransformer, voxels: Tensor, given: Conditions
-) -> float:
+def calibrate(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions) -> float:
     """Correct the whitening for the detector of showers (N, R, PHI, Z) in MeV, all of one detector.
 
-    Returns by how much the correction moves a quantity, in root mean square and in old spreads.
-    Does nothing for fewer than 4 `TERMS` showers, and for a network that draws no energies.
+    `draw` makes whitened energies (B, K) from conditions and noise. Returns by how much the
+    correction moves a quantity, in root mean square and in old spreads. Does nothing for fewer than
+    4 `TERMS` showers.
     """
     law, features = scale.energies, given.features
-    if len(voxels) < 4 * TERMS or network.config.plain:
+    if len(voxels) < 4 * TERMS:
         return 0.0
     number = law.residual.anchor(features[0], law.unit)
     law.residual.requires_grad_(False)
@@ -54,7 +57,7 @@ def calibrate(
         scale.raw_energies(voxels, given, torch.Generator().manual_seed(0)), features
     )  # (N, K)
     rows = torch.linspace(0, len(white) - 1, min(len(white), DRAWN)).round().long()
-    drawn = _drawn(network, Conditions(*(part[rows] for part in given)))
+    drawn = _drawn(draw, Conditions(*(part[rows] for part in given)))
     parts = _parts(scale, white.shape[1])
     shift, noise = _mean(q, white)
     target, chance = _mean(q[rows], drawn)
@@ -69,20 +72,13 @@ def calibrate(
     return float((q @ moved).square().mean().sqrt())
 
 
-def _drawn(network: DiffusionTransformer, given: Conditions) -> Tensor:
-    """Whitened energies (N, K) that the network draws, always from the same noise."""
-    source = torch.Generator().manual_seed(0)
+def _drawn(draw: Draw, given: Conditions) -> Tensor:
+    """Whitened energies (N, K) that are drawn, always from the same noise."""
+    seeds = np.arange(0, 2 * given.showers, 2, dtype=np.uint64)  # odd ones draw what even ones do
     parts = []
     for start in range(0, given.showers, BATCH):
         some = Conditions(*(part[start : start + BATCH] for part in given))
-        b = some.showers
-        noise = Scaled(
-            torch.randn(b, *network.config.shape, generator=source),
-            torch.randn(b, quantities(network.sketch, network.config.counted), generator=source),
-        )
-        parts.append(
-            draw_energies(network, noise, some, lambda x: torch.randn(x.shape, generator=source))
-        )
+        parts.append(draw(some, Noise(seeds[start : start + BATCH], given.energy.device)))
     return torch.cat(parts)
 
 

@@ -129,7 +129,7 @@ def _step(run: Run, voxels: Tensor, given: Conditions) -> None:
         group["lr"] = learning_rate(recipe, run.step)
     draw = noise_at(recipe.seed, run.step, fabric.device)
     clean = run.model.scale(voxels, given, draw)
-    aim = Aim(recipe.masked, recipe.untold, run.step / recipe.steps)
+    aim = Aim(recipe.masked, recipe.untold, run.step / recipe.steps, bool(recipe.method))
     parts = family(run.model.family).losses(run.network, clean, given, draw, aim)
     each = torch.stack(list(parts.values()))
     loss = each.sum()
@@ -203,7 +203,7 @@ def _judge(run: Run) -> None:
 
 def _validate(run: Run) -> float:
     """Loss of the averaged weights on the validation split, always with the same noise."""
-    return mean_loss(run.model, run.validation, run.recipe.seed)
+    return mean_loss(run.model, run.validation, run.recipe.seed, bool(run.recipe.method))
 
 
 @torch.no_grad()
@@ -218,8 +218,10 @@ def _measured(model: Model, feed: Feed, seed: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def mean_loss(model: Model, feed: Feed, seed: int = 0) -> float:
-    """Mean loss of a model on the showers of a split, with noise that depends on `seed` alone."""
+def mean_loss(model: Model, feed: Feed, seed: int = 0, adapting: bool = False) -> float:
+    """Mean loss of a model on the showers of a split, with noise that depends on `seed` alone;
+    that of training, or of `adapting` it (see `Aim`).
+    """
     device = next(model.network.parameters()).device
     draw = noise_at(seed, 2**31, device)
     rounds = max(1, -(-VALIDATED // len(feed)))
@@ -230,7 +232,8 @@ def mean_loss(model: Model, feed: Feed, seed: int = 0) -> float:
             turn = torch.arange(n, device=device).roll(k * n // rounds)
             turned = Scaled(*(part[turn] for part in clean))
             told = Conditions(*(part[turn] for part in given))
-            losses = family(model.family).losses(model.network, turned, told, draw, Aim())
+            aim = Aim(adapting=adapting)
+            losses = family(model.family).losses(model.network, turned, told, draw, aim)
             # A block too small to be shared out has no loss of one stage: the mean of nothing.
             total += float(torch.stack(list(losses.values())).nan_to_num().sum()) * n
             count += n

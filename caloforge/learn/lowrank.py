@@ -42,10 +42,12 @@ class LowRank(nn.Module):
         return layer
 
 
-def with_adapters(network: nn.Module, rank: int) -> None:
-    """Give every linear layer that is much larger than `rank` an adapter; freeze all the rest."""
+def with_adapters(network: nn.Module, rank: int, learns: tuple[str, ...] = ("",)) -> None:
+    """Give every linear layer that is much larger than `rank`, and whose name begins as one of
+    `learns`, an adapter; freeze all the rest.
+    """
     network.requires_grad_(False)
-    for parent, name, layer in _layers(network, nn.Linear):
+    for parent, name, layer in _layers(network, nn.Linear, learns):
         if min(layer.in_features, layer.out_features) >= 2 * rank:
             setattr(parent, name, LowRank(layer, rank))
 
@@ -56,12 +58,14 @@ def merged(network: nn.Module) -> None:
         setattr(parent, name, layer.merge())
 
 
-def _layers(network: nn.Module, kind: type[Layer]) -> list[tuple[nn.Module, str, Layer]]:
+def _layers(
+    network: nn.Module, kind: type[Layer], within: tuple[str, ...] = ("",)
+) -> list[tuple[nn.Module, str, Layer]]:
     """Layers of a kind with their parents and names, listed before any is replaced."""
     return [
         (parent, name, child)
-        for parent in network.modules()
+        for path, parent in network.named_modules()
         if not isinstance(parent, LowRank)
         for name, child in parent.named_children()
-        if isinstance(child, kind)
+        if isinstance(child, kind) and f"{path}.{name}.".lstrip(".").startswith(within)
     ]

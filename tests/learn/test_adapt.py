@@ -13,6 +13,7 @@ from caloforge.detector.detector import parse_detector
 from caloforge.errors import RequestError
 from caloforge.learn.adapt import LEAST, METHODS, adapt, schedule, shipped_guards
 from caloforge.learn.checkpoint import Model, load_model, save_model
+from caloforge.learn.models.prior_tuning import LEARNS
 from caloforge.learn.run import STATE
 from caloforge.learn.train import train
 from caloforge.showers.formats import write_showers
@@ -73,16 +74,26 @@ def test_merged_adapters_load_like_any_model(base: Path, fresh: Path, tmp_path: 
     assert found.best_step > 0
 
 
-def test_energies_alone_leave_the_network_as_it_is(base: Path, fresh: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["base", "tiny_prior"])
+def test_energies_alone_leave_the_network_as_it_is(
+    kind: str, fresh: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base = request.getfixturevalue(kind)
     found = adapt(base, [fresh], tmp_path / "run", method="energies")
     assert not changed(weights(base), weights(tmp_path / "run"))
     assert found.step == 0 and found.calibrated > 0.1
+    before, after = (load_model(folder).scale.state_dict() for folder in (base, tmp_path / "run"))
+    assert all("residual" in name for name in set(after) - set(before))
+    assert not changed(before, after)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("base", "full"), ("base", "lora"), ("tiny_prior", "full")]
+)
 def test_stopped_and_resumed_is_the_same(
-    method: str, base: Path, fresh: Path, tmp_path: Path
+    kind: str, method: str, fresh: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    base = request.getfixturevalue(kind)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     adapt(base, [fresh], whole, method=method, steps=8)
     for minutes in (1e-9, 2e-3, None):
@@ -122,7 +133,26 @@ def test_it_learns_the_new_detector_and_says_what_it_cost(
     assert "510 Geant4 showers of small0, small1;" in card  # of the model that it was adapted from
 
 
-def test_a_shifted_response_is_generated(base: Path, fresh: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["full", "bias", "lora", "head"])
+def test_a_prior_learns_the_new_detector_and_its_codes_stay(
+    method: str, tiny_prior: Path, fresh: Path, tmp_path: Path
+) -> None:
+    found = adapt(tiny_prior, [fresh], tmp_path / "run", method=method, steps=40, rank=2)
+    assert found.after is not None and found.after < found.before
+    before, after = weights(tiny_prior), weights(tmp_path / "run")
+    assert before.keys() == after.keys()
+    moved = changed(before, after)
+    learned = {name.startswith("tokeniser.") for name in moved}
+    assert learned == {True, False} and all(name.startswith(LEARNS) for name in moved)
+    if method == "bias":
+        assert all(name.endswith("bias") for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["base", "tiny_prior"])
+def test_a_shifted_response_is_generated(
+    kind: str, fresh: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base = request.getfixturevalue(kind)
     from caloforge.generate import Generator
     from caloforge.showers.formats import read_showers
 

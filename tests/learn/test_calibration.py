@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from caloforge.detector.detector import Detector, parse_detector
-from caloforge.learn.calibration import calibrate, shrunk
+from caloforge.learn.calibration import Draw, calibrate, shrunk
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions, conditions
-from caloforge.learn.models.samplers import draw_energies
-from caloforge.learn.preprocess import Scaled, quantities
+from caloforge.learn.models.denoiser import energies
+from caloforge.learn.noise import Noise
 from caloforge.showers.showers import Showers
 from tests.conftest import SMALL
 
@@ -25,6 +26,10 @@ def prepared(showers: Showers, detector: Detector, factor: float = 1.0) -> Prepa
     number = np.zeros(len(showers), np.int64)
     given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
     return factor * torch.from_numpy(showers.dense()), given
+
+
+def drawing(model: Model) -> Draw:
+    return partial(energies, model.network)
 
 
 @pytest.fixture
@@ -42,24 +47,14 @@ def test_a_shifted_response_is_found(
     def total() -> torch.Tensor:
         return scale.energies(scale.raw_energies(fresh, told), told.features)[:, 0]
 
-    seed = torch.Generator().manual_seed(9)
-    drawn = drawn_totals(tiny_model, told, seed)
+    noise = Noise(np.arange(800, 1600, 2).astype(np.uint64), torch.device("cpu"))
+    with torch.no_grad():
+        drawn = drawing(tiny_model)(told, noise)[:, 0]
     assert abs(float((total() - drawn).mean())) > 2.0
-    assert calibrate(scale, tiny_model.network, voxels, given) > 0.1
+    assert calibrate(scale, drawing(tiny_model), voxels, given) > 0.1
     white = total()
     assert abs(float((white - drawn).mean())) < 0.4
     assert 0.75 < float(white.std() / drawn.std()) < 1.33
-
-
-def drawn_totals(model: Model, told: Conditions, source: torch.Generator) -> torch.Tensor:
-    """What the network draws for the total, in whitened units."""
-    network = model.network
-    noise = Scaled(
-        torch.randn(told.showers, *network.config.shape, generator=source),
-        torch.randn(told.showers, quantities(network.sketch), generator=source),
-    )
-    with torch.no_grad():
-        return draw_energies(network, noise, told, torch.randn_like)[:, 0]
 
 
 def test_other_detectors_do_not_notice(
@@ -69,7 +64,7 @@ def test_other_detectors_do_not_notice(
     other = parse_detector(SMALL.format(name="other", lead=9.0))
     features = prepared(toy(other, 20), other)[1].features
     before = scale.energies.moments(features)
-    calibrate(scale, tiny_model.network, *prepared(toy(between, 200, seed=5), between, 1.3))
+    calibrate(scale, drawing(tiny_model), *prepared(toy(between, 200, seed=5), between, 1.3))
     after = scale.energies.moments(features)
     for one, two in zip(before, after, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
@@ -80,9 +75,9 @@ def test_the_same_showers_give_the_same_correction_however_often(
 ) -> None:
     scale = copy.deepcopy(tiny_model.scale)
     sample = prepared(toy(between, 100, seed=5), between)
-    calibrate(scale, tiny_model.network, *sample)
+    calibrate(scale, drawing(tiny_model), *sample)
     once = scale.energies.residual.values.clone()
-    calibrate(scale, tiny_model.network, *sample)
+    calibrate(scale, drawing(tiny_model), *sample)
     torch.testing.assert_close(scale.energies.residual.values, once)
     assert len(scale.energies.residual) == 1
 
@@ -91,7 +86,7 @@ def test_a_handful_of_showers_changes_nothing(
     tiny_model: Model, toy: Callable[..., Showers], between: Detector
 ) -> None:
     scale = copy.deepcopy(tiny_model.scale)
-    assert calibrate(scale, tiny_model.network, *prepared(toy(between, 15), between)) == 0.0
+    assert calibrate(scale, drawing(tiny_model), *prepared(toy(between, 15), between)) == 0.0
     assert len(scale.energies.residual) == 0
 
 
@@ -112,7 +107,7 @@ def test_one_energy_and_one_angle_are_enough_for_a_constant(
     showers = toy(between, 200, seed=5)
     showers.energy[:], showers.theta[:] = 20e3, 1.5
     voxels, given = prepared(showers, between, 1.3)
-    assert calibrate(scale, tiny_model.network, voxels, given) > 0.1
+    assert calibrate(scale, drawing(tiny_model), voxels, given) > 0.1
     terms = scale.energies.residual.values.reshape(4, -1)
     assert terms[0].abs().max() > 0.1 and torch.equal(terms[1:], torch.zeros_like(terms[1:]))
 
@@ -122,7 +117,7 @@ def test_beyond_its_energies_a_correction_is_that_at_their_end(
 ) -> None:
     plain, scale = tiny_model.scale, copy.deepcopy(tiny_model.scale)
     voxels, given = prepared(toy(between, 200, seed=5), between, 1.3)
-    calibrate(scale, tiny_model.network, voxels, given)
+    calibrate(scale, drawing(tiny_model), voxels, given)
     low = given.features[given.energy.argmin()].repeat(2, 1)
     low[1, 0] -= 3.0  # twenty times less energy
 

@@ -21,9 +21,16 @@ from caloforge.learn.models.diffusion import (
     DiffusionTransformer,
     config_of,
 )
-from caloforge.learn.models.family import Aim, Family, Manner, check_size, only
+from caloforge.learn.models.family import (
+    Aim,
+    Family,
+    Manner,
+    Tuning,
+    check_size,
+    only,
+)
 from caloforge.learn.models.process import PROCESSES, denoising_loss
-from caloforge.learn.models.samplers import SAMPLERS, sample
+from caloforge.learn.models.samplers import SAMPLERS, draw_energies, sample
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import Scaled, ShowerScale, quantities
 from caloforge.learn.recipe import Recipe
@@ -136,6 +143,19 @@ def draw(
     return scale.inverse(drawn, given, network.config.plain)
 
 
+def energies(network: DiffusionTransformer, given: Conditions, noise: Noise) -> Tensor:
+    """Draw whitened energies (B, K) of showers under conditions."""
+    return draw_energies(network, start(network, noise), given, noise.fresh)
+
+
+def tuning(model: Model, name: str, shape: tuple[int, int, int]) -> Tuning:
+    """Say how a model is adapted, on any mesh; raises `RequestError` if it is told an index."""
+    config = model.network.config
+    if config.detectors:
+        raise RequestError(f"'{name}' knows detectors by an index; take one of descriptors")
+    return Tuning(None if config.plain else energies, heads=("head_", "neighbours.", "residual."))
+
+
 FAMILY = Family(
     plan=plan,
     config=DiffusionConfig.from_dict,
@@ -145,4 +165,5 @@ FAMILY = Family(
     begin=begin,
     settle=settle,
     draw=draw,
+    tuning=tuning,
 )

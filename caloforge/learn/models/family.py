@@ -22,7 +22,8 @@ from caloforge.learn.preprocess import Scaled
 from caloforge.learn.recipe import Recipe
 
 __all__ = [
-    "FAMILIES", "Aim", "Family", "Manner", "check_size", "family", "only", "refuse_unread",
+    "FAMILIES", "Aim", "Family", "Manner", "Tuning", "check_size", "family", "only",
+    "refuse_unread",
 ]  # fmt: skip
 
 FAMILIES: Mapping[str, str] = MappingProxyType(
@@ -42,12 +43,14 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 class Aim:
     """What of a training run shapes its loss beside the network; the default is validation.
 
-    masked, untold: see `Recipe`; done: share of the run that is done, 0 to 1 (for warm-up).
+    masked, untold: see `Recipe`; done: share of the run that is done, 0 to 1 (for warm-up);
+    adapting: everything that may learn of a new detector does, also what was trained before.
     """
 
     masked: float = 0.0
     untold: float = 0.0
     done: float = 1.0
+    adapting: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,27 @@ class Manner:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What of a model may be made to fit one more detector (`caloforge.learn.adapt`).
+
+    energies: draws whitened energies (B, K) of showers from a network, conditions and noise, to
+    which the whitening is corrected, or None for a network that draws none; heads: how the names of
+    weights begin that say what is believed of voxels and energies; learns: of all that may learn.
+    """
+
+    energies: Callable[[Any, Conditions, Noise], Tensor] | None
+    heads: tuple[str, ...]
+    learns: tuple[str, ...] = ("",)
+
+
+def _untuned(model: Any, name: str, shape: tuple[int, int, int]) -> Tuning:
+    raise RequestError(
+        f"'{name}' is of kind '{model.family}', which cannot be adapted; take a diffusion model, "
+        "or a prior with layers"
+    )
+
+
+@dataclass(frozen=True)
 class Family:
     """How a kind of model is planned, built, taught and drawn from.
 
@@ -76,7 +100,8 @@ class Family:
     takes over from trained ones; losses: named parts of the loss of a batch, each ();
     settle: checks the manner of a `Model`, in `RequestError`s that name it, and fills it; draw:
     voxels (B, R, PHI, Z) in MeV, or None for a kind that does not generate, and why; measure: what
-    is reported beside the loss, from the batches of the validation split.
+    is reported beside the loss, from the batches of the validation split; tuning: how a `Model` is
+    adapted to a mesh (cells in r, phi, z), in `RequestError`s that name it if it cannot be.
     """
 
     plan: Callable[[Recipe, tuple[int, int, int], int], Any]
@@ -91,6 +116,7 @@ class Family:
     measure: Callable[[Any, Iterable[tuple[Scaled, Conditions]]], dict[str, float]] = (
         lambda network, showers: {}
     )
+    tuning: Callable[[Any, str, tuple[int, int, int]], Tuning] = _untuned
 
 
 def family(name: str) -> Family:

@@ -14,7 +14,8 @@ in their whitened unit, and codes) and in bits a code.
 
 A shower is drawn in N passes with a memory of keys and values, each pass a choice among K codes by
 one uniform number of the shower's own: at a temperature, and among the k likeliest if so asked. The
-tokeniser is part of the checkpoint, unchanged.
+tokeniser is part of the checkpoint, unchanged; where the whole is adapted to a detector, its
+decoder learns too, by what it says of voxels given their codes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from caloforge.learn.models.belief import Belief
 from caloforge.learn.models.family import Aim, Family, Manner, check_size, only, refuse_unread
 from caloforge.learn.models.patchwork import COLOURS
 from caloforge.learn.models.plain import plain
+from caloforge.learn.models.prior_tuning import tuning
 from caloforge.learn.models.profile import Profile
 from caloforge.learn.models.vqvae import (
     FOUNDATION,
@@ -314,12 +316,20 @@ def chosen(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None
 def losses(
     network: Prior, clean: Scaled, given: Conditions, draw: torch.Generator, aim: Aim
 ) -> dict[str, Tensor]:
-    """Nats of the energies and of the codes of B showers, both () and divided by the number of
-    codes.
+    """Nats of the energies and of the codes of B showers, and when adapting of their voxels given
+    the codes, all () and divided by the number of codes.
     """
-    energies, codes = network(clean, given)
-    n = network.config.tokeniser.tokens
-    return {"energies": energies.mean() / n, "codes": codes.mean() / n}
+    tokeniser = network.tokeniser
+    with torch.no_grad():
+        codes = tokeniser.tokenise(clean, given)
+    n = tokeniser.config.tokens
+    energies, words = network.surprise(codes, clean.energies, given)
+    parts = {"energies": energies.mean() / n, "codes": words.mean() / n}
+    if aim.adapting:
+        said = tokeniser.decode(tokeniser.quantiser.look_up(codes), clean.energies, given)
+        each = tokeniser.surprise(said, clean, given, draw)
+        parts["voxels"] = each * clean.voxels[0].numel() / n
+    return parts
 
 
 def measure(network: Prior, showers: Iterable[tuple[Scaled, Conditions]]) -> dict[str, float]:
@@ -377,4 +387,5 @@ FAMILY = Family(
     settle=settle,
     draw=draw,
     measure=measure,
+    tuning=tuning,
 )
