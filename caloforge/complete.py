@@ -86,4 +86,5 @@ def _known(generator: Generator, scaled: Scaled, layers: int) -> Known:
     tokens = network.patches.cut(everywhere)[0].amin(dim=-1) > 0
     sketch = network.sketch.cut(everywhere)[0].amin(dim=-1) > 0
     total: Tensor = torch.zeros(1, dtype=torch.bool, device=depth.device)
-    return Known(scaled, tokens, torch.cat([total, depth < layers, depth < layers, sketch]))
+    energies = [total, depth < layers, depth < layers, sketch]  # all hits are not known either
+    return Known(scaled, tokens, torch.cat(energies + [total] * network.config.counted))

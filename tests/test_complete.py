@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,25 @@ from caloforge.complete import complete
 from caloforge.errors import RequestError
 from caloforge.generate import Generator
 from caloforge.learn.checkpoint import Model
+from caloforge.learn.recipe import Recipe
+from caloforge.learn.train import train
 from caloforge.showers.showers import Showers
 
 
-@pytest.fixture(scope="module")
-def generator(tiny_model: Model) -> Generator:
-    return Generator(tiny_model, "tiny")
+@pytest.fixture(scope="module", params=["flow", "beliefs"])
+def generator(
+    request: pytest.FixtureRequest, tiny_model: Model, toy_files: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator:  # fmt: skip
+    if request.param == "flow":
+        return Generator(tiny_model, "tiny")
+    recipe = Recipe(
+        size="micro", data=[str(p) for p in toy_files], process="beliefs", steps=40, batch=32,
+        warmup=5, scale_steps=200, masked=0.3,
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("complete") / "run"
+    train(recipe, out)
+    return Generator.load(out)
 
 
 @pytest.fixture(scope="module")
