@@ -11,8 +11,6 @@ everywhere, because tracks cross from cell to cell in every detector alike.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -65,12 +63,12 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor, modulation: Tensor, *told: Any) -> Tensor:
-        """Transform tokens (B, T, D) under a modulation (B, 6, D); `told` is for the attention."""
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).chunk(
             6, dim=1
         )
-        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a), *told)
+        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
         return x + gate_m * mixed
 

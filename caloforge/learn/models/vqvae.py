@@ -35,7 +35,7 @@ from caloforge.learn.models.belief import NOTHING, Belief, at_first, counted
 from caloforge.learn.models.family import Aim, Family, check_size, refuse_unread
 from caloforge.learn.models.patchwork import COLOURS, Patchwork
 from caloforge.learn.models.plain import plain, tupled
-from caloforge.learn.noise import Noise
+from caloforge.learn.noise import Numbers
 from caloforge.learn.preprocess import Drawn, NoSketch, Scaled, ShowerScale
 from caloforge.learn.quantiser import Quantiser, usage
 from caloforge.learn.recipe import Recipe
@@ -301,7 +301,7 @@ class Vqvae(nn.Module):
         return (each * unseen).sum() / unseen.sum()
 
     def drawn(
-        self, said: Tensor, energies: Tensor, given: Conditions, noise: Noise,
+        self, said: Tensor, energies: Tensor, given: Conditions, noise: Numbers,
         hits: Tensor | None = None, parts: int = COLOURS,
     ) -> Scaled | Drawn:  # fmt: skip
         """Scaled showers from what the decoder says (B, P, R, PHI, Z) and energies (B, K).
@@ -365,7 +365,7 @@ def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 @torch.no_grad()
 def reconstruct(
-    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions, noise: Noise
+    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions, noise: Numbers
 ) -> Tensor:
     """Voxels (B, R, PHI, Z) in MeV that are left of voxels (B, R, PHI, Z) in MeV after the codes.
 
@@ -378,7 +378,7 @@ def reconstruct(
 
 def shower(
     network: Vqvae, scale: TotalScale | ShowerScale, said: Tensor, energies: Tensor,
-    given: Conditions, noise: Noise, parts: int = COLOURS,
+    given: Conditions, noise: Numbers, parts: int = COLOURS,
 ) -> Tensor:  # fmt: skip
     """Voxels (B, R, PHI, Z) in MeV from what the decoder says (B, P, R, PHI, Z), and energies."""
     hits = scale.hits(energies, given) if isinstance(scale, ShowerScale) else None
