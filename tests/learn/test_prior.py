@@ -89,7 +89,7 @@ def test_with_memory_the_same_codes_are_drawn_as_without(batch: Batch) -> None:
     codes = torch.zeros(16, 6, dtype=torch.long)
     for place in range(6):
         logits = network.places(codes, energies, batch[1])[0][:, place]
-        codes[:, place] = chosen(logits, chance[:, place], Choice())
+        codes[:, place] = chosen(logits, chance[:, place, None], Choice())[:, 0]
     assert torch.equal(codes, drawn) and len(drawn.unique()) > 6
 
 
@@ -113,7 +113,7 @@ def test_with_layers_too_the_memory_changes_nothing(batch: Batch) -> None:
     chance = torch.special.ndtr(noise(16).rows(10))
     logits = network.places(codes, energies, batch[1])[0]
     for place in range(10):
-        assert torch.equal(chosen(logits[:, place], chance[:, place], Choice()), codes[:, place])
+        assert torch.equal(chosen(logits[:, place], chance[:, place, None], Choice())[:, 0], codes[:, place])
 
 
 def test_before_training_all_codes_are_alike(batch: Batch) -> None:
@@ -150,7 +150,7 @@ def test_codes_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0]).expand(40_000, 4)
     chance = (torch.arange(40_000) + 0.5) / 40_000
     for temperature, top_k in ((1.0, None), (0.5, None), (2.0, 3)):
-        counts = torch.bincount(chosen(logits, chance, Choice(temperature, top_k)), minlength=4) / 40_000
+        counts = torch.bincount(chosen(logits, chance[:, None], Choice(temperature, top_k))[:, 0], minlength=4) / 40_000
         wanted = (logits[0] / temperature).softmax(dim=0)
         if top_k:
             wanted = torch.where(logits[0] > -1, wanted, 0.0)

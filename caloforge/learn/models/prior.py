@@ -38,14 +38,14 @@ from caloforge.learn.models.family import Aim, Family, Manner, check_size, only,
 from caloforge.learn.models.patchwork import COLOURS
 from caloforge.learn.models.plain import plain
 from caloforge.learn.models.profile import Profile
-from caloforge.learn.models.speaker import Choice, Speaker
+from caloforge.learn.models.speaker import Choice, Speaker, pairs_of
 from caloforge.learn.models.vqvae import (
     FOUNDATION,
     Depths,
     Vqvae,
     VqvaeConfig,
     layers_of,
-    shower,
+    spelled,
     whole,
 )
 from caloforge.learn.models.vqvae import scale as scale_of
@@ -216,13 +216,13 @@ class Prior(nn.Module):
         (B, N) before it and energies (B, K), and the surprise (B,) in nats of the profile.
         """
         known = self.config.tokeniser
-        c = self._condition(whole(known, energies), given)
+        c = self.condition_of(whole(known, energies), given)
         before, pairs = self._embedded(codes), None
         if known.layers:
             pairs = layers_of(energies, known.tokens)  # (B, N, 2)
             before = before + self.profile.embed(pairs)
         x = torch.cat([c[:, None], before[:, :-1]], dim=1) + self.depths(given.pitch)  # (B, N, D)
-        modulation = self.modulation(c).reshape(len(c), 8, -1)
+        modulation = self.modulation(c).unflatten(1, (8, -1))
         for block in self.blocks:
             x = block(x, modulation[:, :6])
         x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
@@ -235,7 +235,7 @@ class Prior(nn.Module):
     def draw_energies(self, given: Conditions, noise: Numbers) -> Tensor:
         """Draw energies of the whole shower (B, k), whitened, in their order."""
         told: Tensor = self.told(given)
-        drawn = told.new_zeros(len(told), 0)
+        drawn = told[:, :0]
         for _ in self.energies:
             chance, normal = noise.rows(2).unbind(dim=1)
             _, mean, spread = self.believe(told, drawn).chosen(torch.special.ndtr(chance))
@@ -249,19 +249,33 @@ class Prior(nn.Module):
         """Draw codes (B, N) given energies of the whole shower (B, k), one place after the other;
         see `Speaker`. Returns them and all energies (B, K), with those of the profile.
         """
-        known = self.config.tokeniser
-        n = known.tokens
-        chance = torch.special.ndtr(noise.rows(n))  # (B, N)
-        normal = noise.rows(3 * n).reshape(-1, n, 3) if known.layers else None
-        speaker, c = Speaker(self, given.pitch), self._condition(energies, given)
-        codes, pairs = speaker.draw(c, chance, normal, Choice(temperature, top_k))
-        if pairs is not None:
-            hits, layers = pairs.unbind(dim=2)  # (B, Z) each
-            energies = torch.cat([energies[:, :1], layers, hits, energies[:, 1:]], dim=1)
-        return codes, energies
+        chance, normal = self.dice(noise)
+        speaker, c = Speaker(self, given.pitch), self.condition_of(energies, given)
+        codes, told = speaker.draw(c, chance, normal, Choice(temperature, top_k))
+        return codes, self.all_energies(energies, told)
 
-    def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
-        c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))  # (B, D)
+    def dice(self, noise: Numbers) -> tuple[Tensor, Tensor | None]:
+        """What the places of a sentence are drawn by: uniform numbers (B, N) in [0, 1), and with
+        a profile normal ones (B, N, 3).
+        """
+        n = self.config.tokeniser.tokens
+        chance = torch.special.ndtr(noise.rows(n))
+        return chance, noise.rows(3 * n).reshape(-1, n, 3) if self.config.tokeniser.layers else None
+
+    def all_energies(self, energies: Tensor, told: Tensor) -> Tensor:
+        """Energies (B, K): those of the whole shower (B, k), and what the profile told (B, N, 3)
+        of the layers, if there is one.
+        """
+        if not self.config.tokeniser.layers:
+            return energies
+        hits, layers = pairs_of(told).unbind(dim=2)  # (B, Z) each
+        return torch.cat([energies[:, :1], layers, hits, energies[:, 1:]], dim=1)
+
+    def condition_of(self, energies: Tensor, given: Conditions) -> Tensor:
+        """What is known of showers before their first place, as vectors (B, D), of energies of the
+        whole shower (B, k).
+        """
+        c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))
         return c
 
     def _embedded(self, codes: Tensor) -> Tensor:
@@ -331,9 +345,7 @@ def draw(
     assert manner.temperature is not None
     energies = network.draw_energies(given, noise)
     codes, energies = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
-    tokeniser = network.tokeniser
-    said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
-    return shower(tokeniser, scale, said, energies, given, noise, manner.steps or 1)
+    return spelled(network.tokeniser, scale, codes, energies, given, noise, manner.steps or 1)
 
 
 FAMILY = Family(

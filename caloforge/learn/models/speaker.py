@@ -13,6 +13,7 @@ taken in rows, by two products of matrices.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from caloforge.learn.models.prior import Prior
     from caloforge.learn.models.profile import Profile
 
-__all__ = ["Choice", "Speaker", "by_chance"]
+__all__ = ["Choice", "Speaker", "chosen", "pairs_of"]
 
 
 class Choice(NamedTuple):
@@ -41,13 +42,14 @@ class Speaker:
 
     def __init__(self, network: Prior, pitch: Tensor) -> None:
         self.network, known = network, network.config.tokeniser
-        vectors = known_vectors(network)  # (codes, C)
-        self.place = network.depths(pitch)  # (P, N, D)
+        vectors = _vectors(network)  # (codes, C)
+        self.place_of = network.depths(pitch)  # (P, N, D)
         self.table = network.embed_code.weight + network.embed_vector(vectors)
         near = torch.cat([vectors, vectors.square()], dim=1)
         self.head = (network.head.weight + near @ network.head_vector.weight).T
         self.bias = network.head.bias + near @ network.head_vector.bias
         self.blocks = [_Block(block) for block in network.blocks]
+        self.profile: _Profile | None = None
         if known.layers:
             self.profile = _Profile(network.profile)
             self.bias = self.bias + self.profile.bias @ self.head
@@ -55,34 +57,60 @@ class Speaker:
 
     def draw(
         self, c: Tensor, chance: Tensor, normal: Tensor | None, choice: Choice
-    ) -> tuple[Tensor, Tensor | None]:
-        """Draw codes (B, N) under conditions (B, D) by uniform numbers (B, N) in [0, 1), and with
-        a profile its pairs (B, N, 2) by normal ones (B, N, 3).
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Draw codes (B, N) under conditions (B, D) by uniform numbers (B, N) in [0, 1), and by
+        normal ones (B, N, 3) what the profile tells (B, N, 3), if there is one.
         """
-        modulation = self.network.modulation(c).reshape(len(c), 8, -1)
-        shift, scale = modulation[:, 6], 1 + modulation[:, 7]
-        spoken = [block.begin(modulation[:, :6]) for block in self.blocks]
-        dice = None if normal is None else self.profile.dice(normal)
-        codes, told = [], []
-        x = c + self.place[:, 0]
-        for k in range(self.place.shape[1]):
-            for block in spoken:
-                x = block(x)
-            x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * scale + shift  # (B, D)
-            if dice is not None:
-                x, pair = self.profile.draw(x, dice[0][:, k : k + 1], dice[1][:, k])
-                told.append(pair)
-            logits = torch.addmm(self.bias, x, self.head)  # (B, codes)
-            codes.append(chosen(logits, chance[:, k], choice))
-            if k + 1 < self.place.shape[1]:
-                x = self.table[codes[-1]] + self.place[:, k + 1]
-                if dice is not None:
-                    x = torch.addmm(x, told[-1], self.profile.embed)
-        pairs = None if normal is None else self.profile.pairs(torch.stack(told, dim=1))
-        return torch.stack(codes, dim=1), pairs
+        x, fixed, own, memory = self.begin(c, chance, normal)
+        codes: list[Tensor] = []
+        told: list[Tensor] = []
+        for each in zip(*(part.chunk(chance.shape[1], dim=1) for part in own), strict=True):
+            x, code, pair, memory = self.place(x, fixed, each, memory, choice)
+            codes.append(code)
+            told.append(pair)
+        return torch.cat(codes, dim=1), torch.stack(told, dim=1)
+
+    def begin(
+        self, c: Tensor, chance: Tensor, normal: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """What `place` takes: the first place (B, D), what all places share, what is shared out to
+        them evenly from left to right (B, N W), and a memory of nothing.
+        """
+        modulation = self.network.modulation(c).unflatten(1, (8, -1))
+        fixed = [modulation[:, 6], 1 + modulation[:, 7]]
+        for block in self.blocks:
+            fixed += block.begin(modulation[:, :6])
+        later = torch.cat([self.place_of[:, 1:], torch.zeros_like(self.place_of[:, :1])], dim=1)
+        own = [later.flatten(1), chance]
+        if normal is not None:
+            own += [torch.special.ndtr(normal[..., 0]), normal[..., [1, 2, 1]].flatten(1)]
+        h = self.blocks[0].heads
+        nothing = c.reshape(-1, h, 1, c.shape[1] // h)[:, :, :0]
+        return c + self.place_of[:, 0], fixed, own, [nothing] * (2 * len(self.blocks))
+
+    def place(
+        self, x: Tensor, fixed: list[Tensor], own: Sequence[Tensor], memory: list[Tensor],
+        choice: Choice,
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
+        """From a place x (B, D) to the next (B, D): also its code (B, 1), what the profile tells of
+        it (B, 3) or nothing (B, 0), and the memory with it.
+        """
+        shift, scale, later = fixed[0], fixed[1], []
+        for k, block in enumerate(self.blocks):
+            x, kept = block(x, fixed[2 + 6 * k : 8 + 6 * k], memory[2 * k : 2 * k + 2])
+            later += kept
+        x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * scale + shift  # (B, D)
+        told = x[:, :0]
+        if self.profile is not None:
+            x, told = self.profile.draw(x, own[2], own[3])
+        code = chosen(torch.addmm(self.bias, x, self.head), own[1], choice)
+        x = self.table.index_select(0, code[:, 0]) + own[0]
+        if self.profile is not None:
+            x = torch.addmm(x, told, self.profile.embed)
+        return x, code, told, later
 
 
-def known_vectors(network: Prior) -> Tensor:
+def _vectors(network: Prior) -> Tensor:
     """Vectors (codes, C) of all codes."""
     vectors: Tensor = network.tokeniser.quantiser.look_up(network.numbers)
     return vectors
@@ -102,43 +130,33 @@ class _Block:
         size = attention.query_norm.weight * attention.key_norm.weight
         self.size = size * math.sqrt(len(size))
 
-    def begin(self, modulation: Tensor) -> _Spoken:
-        """What a modulation (B, 6, D) makes of it."""
-        return _Spoken(self, modulation + self.table)
+    def begin(self, modulation: Tensor) -> list[Tensor]:
+        """What a modulation (B, 6, D) does to every place alike, (B, D) to (B, 4 D) each."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(dim=1)
+        bias_in = torch.addmm(self.bias_in, shift_a, self.inward)
+        bias_up = torch.addmm(self.bias_up, shift_m, self.up)
+        return [1 + scale_a, bias_in, gate_a, 1 + scale_m, bias_up, gate_m]
 
+    def __call__(
+        self, x: Tensor, fixed: list[Tensor], memory: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """A place x (B, D) transformed, and the memory, keys and values (B, H, T, D/H), with it."""
+        (scale_a, bias_in, gate_a, scale_m, bias_up, gate_m), d = fixed, x.shape[-1:]
+        near = F.layer_norm(x, d, eps=1e-6) * scale_a
+        mixed, memory = self._attend(torch.addmm(bias_in, near, self.inward), memory)
+        x = x + gate_a * torch.addmm(self.bias_out, mixed, self.outward)
+        near = F.layer_norm(x, d, eps=1e-6) * scale_m
+        high = F.gelu(torch.addmm(bias_up, near, self.up), approximate="tanh")
+        return x + gate_m * torch.addmm(self.bias_down, high, self.down), memory
 
-class _Spoken:
-    """A block in the middle of sentences, with the keys and values of the places so far."""
-
-    def __init__(self, block: _Block, modulation: Tensor) -> None:
-        self.block = block
-        shift_a, scale_a, self.gate_a, shift_m, scale_m, self.gate_m = modulation.unbind(dim=1)
-        self.scale_a, self.scale_m = 1 + scale_a, 1 + scale_m
-        self.bias_in = torch.addmm(block.bias_in, shift_a, block.inward)  # (B, 3 D)
-        self.bias_up = torch.addmm(block.bias_up, shift_m, block.up)  # (B, 4 D)
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """One place x (B, D) more: (B, D)."""
-        block, d = self.block, x.shape[-1:]
-        near = F.layer_norm(x, d, eps=1e-6) * self.scale_a
-        mixed = self._attend(torch.addmm(self.bias_in, near, block.inward))
-        x = x + self.gate_a * torch.addmm(block.bias_out, mixed, block.outward)
-        near = F.layer_norm(x, d, eps=1e-6) * self.scale_m
-        high = F.gelu(torch.addmm(self.bias_up, near, block.up), approximate="tanh")
-        return x + self.gate_m * torch.addmm(block.bias_down, high, block.down)
-
-    def _attend(self, qkv: Tensor) -> Tensor:
-        h = self.block.heads
+    def _attend(self, qkv: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h = self.heads
         both, v = qkv.reshape(-1, 3 * h, 1, qkv.shape[1] // (3 * h)).split([2 * h, h], dim=1)
         both = both / torch.linalg.vector_norm(both, dim=-1, keepdim=True)
         q, k = both.split([h, h], dim=1)  # (B, H, 1, D/H)
-        if self.keys is not None and self.values is not None:
-            k, v = torch.cat([self.keys, k], dim=2), torch.cat([self.values, v], dim=2)
-        self.keys, self.values = k, v
-        share = ((q * self.block.size) @ k.transpose(2, 3)).softmax(dim=-1)  # (B, H, 1, T)
-        return (share @ v).reshape(-1, qkv.shape[1] // 3)
+        k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
+        share = ((q * self.size) @ k.transpose(2, 3)).softmax(dim=-1)  # (B, H, 1, T)
+        return (share @ v).reshape(-1, qkv.shape[1] // 3), [k, v]
 
 
 class _Profile:
@@ -160,25 +178,24 @@ class _Profile:
         self.embed = _three(profile.embed.weight)
         self.below = torch.ones_like(weight[: self.mixture, : self.mixture]).triu(1)
 
-    def dice(self, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """Uniform numbers (B, N) and normal ones (B, N, 3) of normal ones (B, N, 3)."""
-        return torch.special.ndtr(normal[..., 0]), normal[..., [1, 2, 1]]
-
     def draw(self, x: Tensor, chance: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (B, D) that are told what is drawn, without `bias`, and that (B, 3)."""
+        """Places (B, D) that are told what is drawn, without `bias`, and that (B, 3), by uniform
+        numbers (B, 1) and normal ones (B, 3), of which the last is the first.
+        """
         m = self.mixture
         asked = torch.addmm(self.bias_asked, x, self.asked)
         share, steps, hidden = asked.split([m, 9 * m, x.shape[1]], dim=1)
         passed = (share.softmax(dim=1) @ self.below <= chance).type_as(x)  # (B, M), 1 first
-        picked = (passed[:, None] @ steps.reshape(-1, m, 9))[:, 0]
+        picked = (passed[:, None] @ steps.reshape(-1, m, 9)).reshape(-1, 9)
         mean, factor, wide = picked.split([3, 3, 3], dim=1)
         told = mean + factor * (wide.clamp(FINEST, WIDEST).exp() * normal)
         high = F.silu(torch.addmm(hidden, told, self.after))
         return torch.addmm(x, high, self.last), told
 
-    def pairs(self, told: Tensor) -> Tensor:
-        """Pairs (B, N, 2) of what was told (B, N, 3)."""
-        return torch.stack([told[..., 0], told[..., 1] + told[..., 2]], dim=-1)
+
+def pairs_of(told: Tensor) -> Tensor:
+    """Pairs (B, N, 2) of hits and energies of what a profile told of places (B, N, 3)."""
+    return torch.stack([told[..., 0], told[..., 1] + told[..., 2]], dim=-1)
 
 
 def _steps(profile: Profile) -> tuple[Tensor, Tensor]:
@@ -201,26 +218,26 @@ def _three(weight: Tensor) -> Tensor:
 
 
 def chosen(logits: Tensor, chance: Tensor, choice: Choice) -> Tensor:
-    """Choose among codes by logarithms of their odds (B, codes): numbers (B,).
+    """Choose among codes by logarithms of their odds (B, codes): numbers (B, 1).
 
-    `chance` (B,) is uniform in [0, 1). At temperature 0 it is the likeliest code.
+    `chance` (B, 1) is uniform in [0, 1). At temperature 0 it is the likeliest code.
     """
     if choice.temperature == 0 or choice.top_k == 1:
-        return logits.argmax(dim=-1)
+        return logits.argmax(dim=-1, keepdim=True)
     if choice.top_k is not None and choice.top_k < logits.shape[1]:
         least = logits.topk(choice.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if choice.temperature != 1:
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / choice.temperature
-    return by_chance(logits.softmax(dim=-1), chance)
+    return _by_chance(logits.softmax(dim=-1), chance)
 
 
-def by_chance(share: Tensor, chance: Tensor) -> Tensor:
-    """The first of shares (B, K) up to which they add up to more than `chance` (B,): (B,)."""
+def _by_chance(share: Tensor, chance: Tensor) -> Tensor:
+    """The first of shares (B, K) up to which they add up to more than `chance` (B, 1): (B, 1)."""
     count = share.shape[1]
     rows = next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
     ones = torch.ones(count // rows, count // rows, dtype=share.dtype, device=share.device)
     within = share.reshape(-1, rows, count // rows) @ ones.triu()
     before = within[..., -1] @ ones[:rows, :rows].triu(1)
     upto = (within + before[..., None]).reshape(-1, count)
-    return (upto > chance[:, None]).type_as(share).argmax(dim=-1)
+    return (upto > chance).type_as(share).argmax(dim=-1, keepdim=True)

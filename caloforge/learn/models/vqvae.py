@@ -47,7 +47,7 @@ from caloforge.learn.voxelscale import divisors
 
 __all__ = [
     "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "layers_of", "overlaps", "reconstruct",
-    "shower", "whole",
+    "shower", "spelled", "whole",
 ]  # fmt: skip
 
 # Keys of a recipe that only the foundation model reads.
@@ -161,6 +161,7 @@ class Vqvae(nn.Module):
 
     empty: Tensor
     order: Tensor
+    back: Tensor
     gather: Tensor
     spread: Tensor
 
@@ -171,6 +172,7 @@ class Vqvae(nn.Module):
         # Outward: depth first, then r and phi.
         order = torch.arange(self.patches.tokens).reshape(self.patches.grid).permute(2, 0, 1)
         self.register_buffer("order", order.flatten(), persistent=False)
+        self.register_buffer("back", order.flatten().argsort(), persistent=False)
         self.register_buffer("gather", overlaps(n, self.patches.tokens), persistent=False)
         self.register_buffer("spread", overlaps(self.patches.tokens, n), persistent=False)
         self.register_buffer("empty", torch.zeros(()))
@@ -236,7 +238,7 @@ class Vqvae(nn.Module):
         Each number has mean 0 and spread 1 over the showers, as counted while it `learns`.
         """
         c = self._condition(clean.energies, given)
-        modulation = self.modulation(c).reshape(len(c), 14, -1)[:, :6]
+        modulation = self.modulation(c).unflatten(1, (14, -1))[:, :6]
         voxels = self.patches.cut(clean.voxels)[:, self.order]
         x = self.embed_voxels(voxels) + self._placed(clean.energies, given)  # (B, T, D)
         for block in self.encoder[:-1]:
@@ -254,16 +256,14 @@ class Vqvae(nn.Module):
         P = 1 guess, or for ``beliefs`` the odds, means, spreads and shares of `Belief`.
         """
         c = self._condition(energies, given)
-        modulation = self.modulation(c).reshape(len(c), 14, -1)[:, 6:]
+        modulation = self.modulation(c).unflatten(1, (14, -1))[:, 6:]
         x = self.from_code(codes) + self.depths(given.pitch)  # (B, N, D)
         x = self.decoder[0](x, modulation[:, :6])
         x = self.spread @ x + self._placed(energies, given)  # (B, T, D)
         for block in self.decoder[1:]:
             x = block(x, modulation[:, :6])
         x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))
-        back = torch.empty_like(x)
-        back[:, self.order] = x
-        return self.patches.join_parts(back, self.numbers).float()
+        return self.patches.join_parts(x[:, self.back], self.numbers).float()
 
     def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
         told = torch.cat([self.told(given), whole(self.config, energies)], dim=1)
@@ -281,7 +281,7 @@ class Vqvae(nn.Module):
         if not self.config.layers:
             return placed
         pairs = layers_of(energies, self.config.shape[2])  # (B, Z, 2)
-        slabs: Tensor = self.embed_layers(pairs.reshape(len(pairs), self.patches.grid[2], -1))
+        slabs: Tensor = self.embed_layers(pairs.reshape(-1, self.patches.grid[2], 2 * self.config.patch[2]))
         across = self.patches.grid[0] * self.patches.grid[1]
         return placed + slabs.repeat_interleave(across, dim=1)  # by depth, as patches are
 
@@ -374,6 +374,15 @@ def reconstruct(
     clean = scale(voxels, given)
     said, _, _ = network(clean, given)
     return shower(network, scale, said, clean.energies, given, noise)
+
+
+def spelled(
+    network: Vqvae, scale: TotalScale | ShowerScale, codes: Tensor, energies: Tensor,
+    given: Conditions, noise: Numbers, parts: int = COLOURS,
+) -> Tensor:  # fmt: skip
+    """Voxels (B, R, PHI, Z) in MeV that codes (B, N) and energies (B, K) stand for."""
+    said = network.decode(network.quantiser.look_up(codes), energies, given)
+    return shower(network, scale, said, energies, given, noise, parts)
 
 
 def shower(
