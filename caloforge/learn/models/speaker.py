@@ -6,8 +6,7 @@ before the first one: modulations with the tables of the blocks, the vectors of 
 products of matrices that would follow one another. The numbers are those of `Prior.places`, to
 rounding.
 
-A code is chosen where the sum of the probabilities up to it passes a uniform number. The sum is
-taken in rows, by two products of matrices.
+A code is the first up to which the probabilities add up to more than a uniform number.
 """
 
 from __future__ import annotations
@@ -229,15 +228,5 @@ def chosen(logits: Tensor, chance: Tensor, choice: Choice) -> Tensor:
         logits = logits.masked_fill(logits < least, -torch.inf)
     if choice.temperature != 1:
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / choice.temperature
-    return _by_chance(logits.softmax(dim=-1), chance)
-
-
-def _by_chance(share: Tensor, chance: Tensor) -> Tensor:
-    """The first of shares (B, K) up to which they add up to more than `chance` (B, 1): (B, 1)."""
-    count = share.shape[1]
-    rows = next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
-    ones = torch.ones(count // rows, count // rows, dtype=share.dtype, device=share.device)
-    within = share.reshape(-1, rows, count // rows) @ ones.triu()
-    before = within[..., -1] @ ones[:rows, :rows].triu(1)
-    upto = (within + before[..., None]).reshape(-1, count)
-    return (upto > chance).type_as(share).argmax(dim=-1, keepdim=True)
+    upto = logits.softmax(dim=-1).cumsum(dim=-1)
+    return (upto > chance).type_as(logits).argmax(dim=-1, keepdim=True)
