@@ -24,7 +24,7 @@ def chained(first: ModelProto, link: ModelProto, last: ModelProto, count: int) -
     `last`.
     """
     from onnx import ModelProto
-    from onnx.helper import make_attribute
+    from onnx.helper import make_node
 
     joined = ModelProto()
     joined.CopyFrom(first)
@@ -36,8 +36,7 @@ def chained(first: ModelProto, link: ModelProto, last: ModelProto, count: int) -
     own = [entry.name for entry in link.graph.input if entry.name[-1] == "#"]
     parts = {name: [f"{name}{k}" for k in range(count)] for name in own}
     for name in own:
-        graph.node.add(op_type="Split", input=[known[name]], output=parts[name])
-        graph.node[-1].attribute.extend([make_attribute("axis", 1), make_attribute("num_outputs", count)])
+        graph.node.append(make_node("Split", [known[name]], parts[name], axis=1, num_outputs=count))
     gathered: dict[str, list[str]] = {}
     for k in range(count):
         given = {entry.name: known.get(entry.name, "") for entry in link.graph.input}
@@ -48,8 +47,7 @@ def chained(first: ModelProto, link: ModelProto, last: ModelProto, count: int) -
             gathered.setdefault(name, []).append(found[name])
     for name in gathered:
         if name[-1] == "#":
-            graph.node.add(op_type="Concat", input=gathered[name], output=[f"all_{name}"])
-            graph.node[-1].attribute.extend([make_attribute("axis", 1)])
+            graph.node.append(make_node("Concat", gathered[name], [f"all_{name}"], axis=1))
             known[name] = f"all_{name}"
     given = {entry.name: known[entry.name] for entry in last.graph.input}
     found = _append(graph, last.graph, "last", given)
@@ -76,7 +74,7 @@ def _append(
     for node in _needed(part):
         copy = whole.node.add()
         copy.CopyFrom(node)
-        copy.name = f"{prefix}.{node.name}"
+        copy.name = f"{prefix}.{node.name}" if node.name else ""
         names |= {name: f"{prefix}.{name}" for name in node.output if name}
         copy.input[:] = [names[name] for name in node.input]
         copy.output[:] = [names[name] for name in node.output]
@@ -87,9 +85,9 @@ def _append(
 def _needed(part: GraphProto) -> Iterable[NodeProto]:
     """The nodes of a graph that its outputs depend on, in their order."""
     wanted = {entry.name for entry in part.output}
-    kept = []
+    kept: list[NodeProto] = []
     for node in reversed(part.node):
         if wanted & set(node.output):
             kept.append(node)
             wanted |= set(node.input)
-    return reversed(kept)
+    return kept[::-1]

@@ -198,7 +198,9 @@ def require(format: str) -> None:
         ) from None
 
 
-def _metadata(model: Model, detector: Detector, inner: OneCall | Sentence, target: str) -> dict[str, str]:
+def _metadata(
+    model: Model, detector: Detector, inner: OneCall | Sentence, target: str
+) -> dict[str, str]:
     """What the file says of itself; every value is a text, lengths in mm, energies in MeV."""
     return described(model, detector) | {
         "target": target,
@@ -234,7 +236,9 @@ def _example(inner: OneCall | Sentence, target: str, flat: bool = False) -> tupl
     return (torch.tensor(rows[0]) if flat else torch.tensor(rows),)
 
 
-def _write_torchscript(module: nn.Module, inner: OneCall | Sentence, told: dict[str, str], path: Path) -> None:
+def _write_torchscript(
+    module: nn.Module, inner: OneCall | Sentence, told: dict[str, str], path: Path
+) -> None:
     flat = told["target"] == "par04"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and what Par04 loads

@@ -42,8 +42,9 @@ class Sentence(nn.Module):
 
     table: Tensor
 
-    def __init__(self, model: Model, detector: Detector, steps: int | None = None,
-                 name: str = "the model") -> None:
+    def __init__(
+        self, model: Model, detector: Detector, steps: int | None = None, name: str = "the model"
+    ) -> None:
         super().__init__()
         check_mesh(model, detector)
         self.manner = family(model.family).settle(model, Manner(steps=steps), name)
@@ -165,7 +166,9 @@ def sentence_graph(module: Any, example: tuple[Tensor, ...]) -> ModelProto:
               for part in memory]  # fmt: skip
     later = batch | {2: Dim("seen")}
     link = graph_of(
-        _Link(inner, (len(fixed), len(own))), (x, *fixed, *own, *memory), ["x", *sum(names, [])],
+        _Link(inner, (len(fixed), len(own))),
+        (x, *fixed, *own, *memory),
+        ["x", *names[0], *names[1], *names[2]],
         ["next_x", "code#", "pair#", *(f"next_{name}" for name in names[2])],
         (batch, (*(batch for _ in fixed), *(batch if part.shape[0] > 1 else {} for part in own),
                  *(later for _ in memory))),

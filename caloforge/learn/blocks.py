@@ -120,7 +120,8 @@ def _slabs(x: Tensor, weight: Tensor) -> Tensor:
     found = F.conv2d(
         rings.flatten(0, 1), weight.transpose(1, 2).flatten(1, 2), padding=(0, 1)
     )  # fmt: skip
-    return found.unflatten(0, (-1, rings.shape[1])).transpose(1, 2)
+    back: Tensor = found.reshape(-1, rings.shape[1], *found.shape[1:]).transpose(1, 2)
+    return back
 
 
 def _around(x: Tensor) -> Tensor:

@@ -35,9 +35,7 @@ CONDITIONS = torch.tensor([[5e4, 1.5, 0.1, 11.0], [2e3, 1.2, 3.0, 22.0], [9e4, 2
 
 
 @pytest.fixture(scope="module")
-def folder(
-    toy_batch: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactory
-) -> Folder:
+def folder(toy_batch: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Priors of random weights, with and without a profile of layers, as checkpoints."""
 
     @torch.enable_grad()
@@ -162,9 +160,7 @@ def test_par04_is_one_input_and_noise_inside(
 
 
 @pytest.mark.parametrize("target", ["plain", "par04"])
-def test_torchscript(
-    folder: Folder, small_detector: Detector, tmp_path: Path, target: str
-) -> None:
+def test_torchscript(folder: Folder, small_detector: Detector, tmp_path: Path, target: str) -> None:
     asked: dict[str, Any] = dict(target=target, format="torchscript")
     found = export(folder(True), tmp_path / "model.pt", detector=small_detector, **asked)
     assert found["agreement"] < 1e-3 and found["steps"] == 4  # all parts where none are asked for

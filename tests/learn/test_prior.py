@@ -113,7 +113,9 @@ def test_with_layers_too_the_memory_changes_nothing(batch: Batch) -> None:
     chance = torch.special.ndtr(noise(16).rows(10))
     logits = network.places(codes, energies, batch[1])[0]
     for place in range(10):
-        assert torch.equal(chosen(logits[:, place], chance[:, place, None], Choice())[:, 0], codes[:, place])
+        assert torch.equal(
+            chosen(logits[:, place], chance[:, place, None], Choice())[:, 0], codes[:, place]
+        )
 
 
 def test_before_training_all_codes_are_alike(batch: Batch) -> None:
@@ -150,7 +152,12 @@ def test_codes_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0]).expand(40_000, 4)
     chance = (torch.arange(40_000) + 0.5) / 40_000
     for temperature, top_k in ((1.0, None), (0.5, None), (2.0, 3)):
-        counts = torch.bincount(chosen(logits, chance[:, None], Choice(temperature, top_k))[:, 0], minlength=4) / 40_000
+        counts = (
+            torch.bincount(
+                chosen(logits, chance[:, None], Choice(temperature, top_k))[:, 0], minlength=4
+            )
+            / 40_000
+        )
         wanted = (logits[0] / temperature).softmax(dim=0)
         if top_k:
             wanted = torch.where(logits[0] > -1, wanted, 0.0)

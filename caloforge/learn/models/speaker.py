@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
+from caloforge.learn.causal import CausalBlock
 from caloforge.learn.models.belief import FINEST, WIDEST
 
 if TYPE_CHECKING:
-    from caloforge.learn.causal import CausalBlock
     from caloforge.learn.models.prior import Prior
     from caloforge.learn.models.profile import Profile
 
-__all__ = ["Choice", "Speaker", "chosen", "pairs_of"]
+__all__ = ["Choice", "Pairs", "Speaker", "chosen", "pairs_of"]
 
 
 class Choice(NamedTuple):
@@ -48,9 +48,9 @@ class Speaker:
         self.head = (network.head.weight + near @ network.head_vector.weight).T
         self.bias = network.head.bias + near @ network.head_vector.bias
         self.blocks = [_Block(block) for block in network.blocks]
-        self.profile: _Profile | None = None
+        self.profile: Pairs | None = None
         if known.layers:
-            self.profile = _Profile(network.profile)
+            self.profile = Pairs(network.profile)
             self.bias = self.bias + self.profile.bias @ self.head
             self.table = self.table + network.profile.embed.bias
 
@@ -109,6 +109,12 @@ class Speaker:
         return x, code, told, later
 
 
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight (I, O), turned for `torch.addmm`, and bias (O,) of a linear layer."""
+    assert isinstance(layer, nn.Linear)
+    return layer.weight.T, layer.bias
+
+
 def _vectors(network: Prior) -> Tensor:
     """Vectors (codes, C) of all codes."""
     vectors: Tensor = network.tokeniser.quantiser.look_up(network.numbers)
@@ -118,13 +124,14 @@ def _vectors(network: Prior) -> Tensor:
 class _Block:
     """A `CausalBlock` with what it does to every place alike worked out."""
 
-    def __init__(self, block: CausalBlock) -> None:
+    def __init__(self, block: nn.Module) -> None:
+        assert isinstance(block, CausalBlock)
         attention = block.attention
         self.table, self.heads = block.table, attention.heads
-        self.inward, self.bias_in = attention.qkv.weight.T, attention.qkv.bias
-        self.outward, self.bias_out = attention.output.weight.T, attention.output.bias
-        self.up, self.bias_up = block.mlp[0].weight.T, block.mlp[0].bias
-        self.down, self.bias_down = block.mlp[2].weight.T, block.mlp[2].bias
+        self.inward, self.bias_in = _weights(attention.qkv)
+        self.outward, self.bias_out = _weights(attention.output)
+        self.up, self.bias_up = _weights(block.mlp[0])
+        self.down, self.bias_down = _weights(block.mlp[2])
         # Of queries and keys one product is taken: their sizes are one.
         size = attention.query_norm.weight * attention.key_norm.weight
         self.size = size * math.sqrt(len(size))
@@ -150,7 +157,7 @@ class _Block:
 
     def _attend(self, qkv: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         h = self.heads
-        both, v = qkv.reshape(-1, 3 * h, 1, qkv.shape[1] // (3 * h)).split([2 * h, h], dim=1)
+        both, v = qkv.reshape(-1, 3 * h, 1, qkv.shape[1] // (3 * h)).split([2 * h, h], dim=1)  # type: ignore[no-untyped-call]
         both = both / torch.linalg.vector_norm(both, dim=-1, keepdim=True)
         q, k = both.split([h, h], dim=1)  # (B, H, 1, D/H)
         k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
@@ -158,7 +165,7 @@ class _Block:
         return (share @ v).reshape(-1, qkv.shape[1] // 3), [k, v]
 
 
-class _Profile:
+class Pairs:
     """A `Profile` of which all that is asked of a place is one product of matrices.
 
     A pair (h, e) is told as three numbers, of which e is the sum of the last two: h, what e is
@@ -166,14 +173,14 @@ class _Profile:
     """
 
     def __init__(self, profile: Profile) -> None:
-        first, last = profile.after[0], profile.after[2]
+        first, bias_first = _weights(profile.after[0])
         d = profile.embed.out_features
         weight, bias = _steps(profile)
         self.mixture = profile.mixture
-        self.asked = torch.cat([weight, first.weight[:, :d]]).T  # (D, M + 9 M + D)
-        self.bias_asked = torch.cat([bias, first.bias])
-        self.after = _three(first.weight[:, d:])  # (3, D)
-        self.last, self.bias = last.weight.T, last.bias
+        self.asked = torch.cat([weight.T, first[:d]], dim=1)  # (D, M + 9 M + D)
+        self.bias_asked = torch.cat([bias, bias_first])
+        self.after = _three(first[d:].T)  # (3, D)
+        self.last, self.bias = _weights(profile.after[2])
         self.embed = _three(profile.embed.weight)
         self.below = torch.ones_like(weight[: self.mixture, : self.mixture]).triu(1)
 
@@ -183,7 +190,7 @@ class _Profile:
         """
         m = self.mixture
         asked = torch.addmm(self.bias_asked, x, self.asked)
-        share, steps, hidden = asked.split([m, 9 * m, x.shape[1]], dim=1)
+        share, steps, hidden = asked.split([m, 9 * m, x.shape[1]], dim=1)  # type: ignore[no-untyped-call]
         passed = (share.softmax(dim=1) @ self.below <= chance).type_as(x)  # (B, M), 1 first
         picked = (passed[:, None] @ steps.reshape(-1, m, 9)).reshape(-1, 9)
         mean, factor, wide = picked.split([3, 3, 3], dim=1)

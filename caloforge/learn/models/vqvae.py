@@ -281,7 +281,9 @@ class Vqvae(nn.Module):
         if not self.config.layers:
             return placed
         pairs = layers_of(energies, self.config.shape[2])  # (B, Z, 2)
-        slabs: Tensor = self.embed_layers(pairs.reshape(-1, self.patches.grid[2], 2 * self.config.patch[2]))
+        slabs: Tensor = self.embed_layers(
+            pairs.reshape(-1, self.patches.grid[2], 2 * self.config.patch[2])
+        )
         across = self.patches.grid[0] * self.patches.grid[1]
         return placed + slabs.repeat_interleave(across, dim=1)  # by depth, as patches are
 
@@ -365,8 +367,12 @@ def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 @torch.no_grad()
 def reconstruct(
-    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions, noise: Numbers
-) -> Tensor:
+    network: Vqvae,
+    scale: TotalScale | ShowerScale,
+    voxels: Tensor,
+    given: Conditions,
+    noise: Numbers,
+) -> Tensor:  # fmt: skip
     """Voxels (B, R, PHI, Z) in MeV that are left of voxels (B, R, PHI, Z) in MeV after the codes.
 
     The energies are told, not coded: they come back as they were.
