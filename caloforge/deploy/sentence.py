@@ -23,8 +23,8 @@ from caloforge.generate import check_mesh
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Manner, family
+from caloforge.learn.models.prior import spelled
 from caloforge.learn.models.speaker import Choice, Speaker
-from caloforge.learn.models.vqvae import spelled
 from caloforge.learn.noise import Dealt
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ __all__ = ["Dealt", "Noise", "Numbers", "normal", "uniform"]
 
 
 def normal(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Standard normal numbers in a shape, drawn where `draw` lives and brought to `device`."""
+    """Normal numbers in a shape (N, ...), drawn where `draw` lives and brought to `device`."""
     drawn = torch.randn(tuple(shape), generator=draw, device=draw.device)
     return drawn.to(device, non_blocking=True)
 
 
 def uniform(draw: torch.Generator, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Numbers in [0, 1) in a shape, drawn where `draw` lives and brought to `device`."""
+    """Numbers in [0, 1) in a shape (N, ...), drawn where `draw` lives and brought to `device`."""
     drawn = torch.rand(tuple(shape), generator=draw, device=draw.device)
     return drawn.to(device, non_blocking=True)
 

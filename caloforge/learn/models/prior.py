@@ -45,7 +45,7 @@ from caloforge.learn.models.vqvae import (
     Vqvae,
     VqvaeConfig,
     layers_of,
-    spelled,
+    shower,
     whole,
 )
 from caloforge.learn.models.vqvae import scale as scale_of
@@ -55,7 +55,7 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.standard import Standard
 from caloforge.learn.totalscale import TotalScale
 
-__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig"]
+__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig", "spelled"]
 
 
 @dataclass(frozen=True)
@@ -346,6 +346,15 @@ def draw(
     energies = network.draw_energies(given, noise)
     codes, energies = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
     return spelled(network.tokeniser, scale, codes, energies, given, noise, manner.steps or 1)
+
+
+def spelled(
+    tokeniser: Vqvae, scale: TotalScale | ShowerScale, codes: Tensor, energies: Tensor,
+    given: Conditions, noise: Numbers, parts: int = COLOURS,
+) -> Tensor:  # fmt: skip
+    """Voxels (B, R, PHI, Z) in MeV that codes (B, N) and energies (B, K) stand for."""
+    said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
+    return shower(tokeniser, scale, said, energies, given, noise, parts)
 
 
 FAMILY = Family(

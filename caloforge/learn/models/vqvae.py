@@ -47,7 +47,7 @@ from caloforge.learn.voxelscale import divisors
 
 __all__ = [
     "FAMILY", "SIZES", "Depths", "Vqvae", "VqvaeConfig", "layers_of", "overlaps", "reconstruct",
-    "shower", "spelled", "whole",
+    "shower", "whole",
 ]  # fmt: skip
 
 # Keys of a recipe that only the foundation model reads.
@@ -171,8 +171,8 @@ class Vqvae(nn.Module):
         d, cells, n = config.width, self.patches.cells, config.tokens
         # Outward: depth first, then r and phi.
         order = torch.arange(self.patches.tokens).reshape(self.patches.grid).permute(2, 0, 1)
-        self.register_buffer("order", order.flatten(), persistent=False)
-        self.register_buffer("back", order.flatten().argsort(), persistent=False)
+        for name, index in (("order", order.flatten()), ("back", order.flatten().argsort())):
+            self.register_buffer(name, index, persistent=False)
         self.register_buffer("gather", overlaps(n, self.patches.tokens), persistent=False)
         self.register_buffer("spread", overlaps(self.patches.tokens, n), persistent=False)
         self.register_buffer("empty", torch.zeros(()))
@@ -262,8 +262,8 @@ class Vqvae(nn.Module):
         x = self.spread @ x + self._placed(energies, given)  # (B, T, D)
         for block in self.decoder[1:]:
             x = block(x, modulation[:, :6])
-        x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))
-        return self.patches.join_parts(x[:, self.back], self.numbers).float()
+        x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))[:, self.back]
+        return self.patches.join_parts(x, self.numbers).float()
 
     def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
         told = torch.cat([self.told(given), whole(self.config, energies)], dim=1)
@@ -367,10 +367,7 @@ def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 @torch.no_grad()
 def reconstruct(
-    network: Vqvae,
-    scale: TotalScale | ShowerScale,
-    voxels: Tensor,
-    given: Conditions,
+    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions,
     noise: Numbers,
 ) -> Tensor:  # fmt: skip
     """Voxels (B, R, PHI, Z) in MeV that are left of voxels (B, R, PHI, Z) in MeV after the codes.
@@ -380,15 +377,6 @@ def reconstruct(
     clean = scale(voxels, given)
     said, _, _ = network(clean, given)
     return shower(network, scale, said, clean.energies, given, noise)
-
-
-def spelled(
-    network: Vqvae, scale: TotalScale | ShowerScale, codes: Tensor, energies: Tensor,
-    given: Conditions, noise: Numbers, parts: int = COLOURS,
-) -> Tensor:  # fmt: skip
-    """Voxels (B, R, PHI, Z) in MeV that codes (B, N) and energies (B, K) stand for."""
-    said = network.decode(network.quantiser.look_up(codes), energies, given)
-    return shower(network, scale, said, energies, given, noise, parts)
 
 
 def shower(
