@@ -43,12 +43,12 @@ def torch_run(asked: argparse.Namespace) -> tuple[Callable[[Floats, Floats], obj
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from caloforge.deploy.onecall import OneCall
+    from caloforge.deploy.export import one_call
     from caloforge.detector.detector import load_detector
     from caloforge.learn.checkpoint import load_model
     from caloforge.learn.throughput import peak_flops
 
-    inner = OneCall(load_model(asked.model), load_detector(asked.detector), asked.steps).eval()
+    inner = one_call(load_model(asked.model), load_detector(asked.detector), asked.steps)
 
     @torch.inference_mode()
     def run(conditions: Floats, noise: Floats) -> object:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.deploy import par04
-from caloforge.deploy.export import check_place, described, export, onnx_runner, require, write_onnx
+from caloforge.deploy.export import check_place, described, export, onnx_runner, require
 from caloforge.deploy.lwtnn import check_dense, folded, write_lwtnn
 from caloforge.deploy.onecall import told
+from caloforge.deploy.onnxfile import write_onnx
 from caloforge.detector.descriptors import descriptors
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError, WorkError

@@ -9,14 +9,12 @@ metadata. Targets:
   (8,) for TorchScript; electrons; noise inside; gives GeV;
 - ``ddml``: the input of ``par04`` for both formats, MeV: DDML multiplies by nothing.
 
-ONNX is written by torch's exporter at opset 20 and IR version 8, which ONNX Runtime loads from
-1.17.3 on. Every file is run once before it is kept, and compared with torch where the noise is
+Every file is run once before it is kept, and compared with torch where the noise is
 given.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +28,8 @@ from torch import Tensor, nn
 from caloforge import __version__
 from caloforge.deploy import par04
 from caloforge.deploy.onecall import OneCall
+from caloforge.deploy.onnxfile import whole_graph, write_graph
+from caloforge.deploy.sentence import Sentence, sentence_graph
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.detector.detector import Detector, load_detector
 from caloforge.errors import RequestError, WorkError
@@ -42,39 +42,69 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "FORMATS", "TARGETS", "check_place", "described", "draws_of", "export", "onnx_runner",
-    "require", "write_onnx",
+    "FORMATS", "TARGETS", "check_place", "described", "draws_of", "export", "one_call",
+    "onnx_runner", "require",
 ]  # fmt: skip
 
 FORMATS: tuple[str, ...] = ("onnx", "torchscript")
-OPSET, IR_VERSION = 20, 8
 AGREEMENT = 1e-3  # Of the energy of a shower; a voxel at the edge of being filled may differ.
 
 
 _SAMPLING = DESCRIPTOR_NAMES.index("log_sampling_fraction")
 
 
-class _Par04(nn.Module):
-    """Eight numbers in, noise inside; `unit` MeV are one of the output's unit."""
+class _Plain(nn.Module):
+    """Conditions and noise in, MeV out."""
 
-    def __init__(self, inner: OneCall, unit: float, flat: bool) -> None:
+    def __init__(self, inner: OneCall | Sentence) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, conditions: Tensor, noise: Tensor) -> Tensor:
+        """Cells (B, R, PHI, Z) from conditions (B, 4) and noise (B, M)."""
+        showers: Tensor = self.inner(conditions, noise)
+        return showers
+
+    def inward(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Conditions (B, 4) and noise (B, M), as they are handed in."""
+        return conditions, noise
+
+    def outward(self, showers: Tensor) -> Tensor:
+        """Showers (B, R, PHI, Z), as they are given out."""
+        return showers
+
+
+class _Par04(nn.Module):
+    """Eight numbers in, noise inside; `unit` MeV are one of the output's unit.
+
+    (B, 8) to (B, R, PHI, Z), or (8,) to (R PHI Z,) where it is flat.
+    """
+
+    def __init__(self, inner: OneCall | Sentence, unit: float, flat: bool) -> None:
         super().__init__()
         self.inner, self.unit, self.flat = inner, unit, flat
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Cells (B, R, PHI, Z) from (B, 8); or (R PHI Z,) from (8,) where it is flat."""
+        """Cells of showers from eight numbers."""
+        return self.outward(self.inner(*self.inward(numbers)))
+
+    def inward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Conditions (B, 4) and noise (B, M) from eight numbers (B, 8)."""
         rows = numbers.reshape(-1, par04.CONDITIONS)
         energy, phi, theta = 1e3 * rows[:, 0], rows[:, 1], rows[:, 2]
         conditions = torch.stack([energy, theta, phi, torch.full_like(energy, 11.0)], dim=1)
         noise = torch.randn(rows.shape[0], self.inner.noise, device=rows.device)
-        showers: Tensor = self.inner(conditions, noise) / self.unit
-        return showers.reshape(-1) if self.flat else showers
+        return conditions, noise
+
+    def outward(self, showers: Tensor) -> Tensor:
+        """Showers (B, R, PHI, Z), or flat, in the unit of the file."""
+        return (showers.reshape(-1) if self.flat else showers) / self.unit
 
 
 # Target -> the module around a model, for a format.
 TARGETS: Mapping[str, Any] = MappingProxyType(
     {
-        "plain": lambda inner, format: inner,
+        "plain": lambda inner, format: _Plain(inner),
         "par04": lambda inner, format: _Par04(inner, 1e3, format == "torchscript"),
         "ddml": lambda inner, format: _Par04(inner, 1.0, False),
     }
@@ -106,28 +136,41 @@ def export(
     require(format)
     check_place(out)
     opened = load_model(model)
-    diffusion_of(opened, str(model))
     which = detector if isinstance(detector, Detector) else load_detector(detector)
     if not extrapolate:
         check_detector(opened.valid, which)
-    draws = draws_of(opened) if steps is None else steps
-    inner = OneCall(opened, which, draws).eval()
+    inner = one_call(opened, which, steps, str(model))
     module = TARGETS[target](inner, format).eval()
     told = _metadata(opened, which, inner, target)
     with atomic_path(out) as sibling, torch.no_grad():
         if format == "onnx":
-            write_onnx(module, _example(inner, target), told, sibling)
+            graph = sentence_graph if isinstance(inner, Sentence) else whole_graph
+            write_graph(graph(module, _example(inner, target)), told, sibling)
         else:
             _write_torchscript(module, inner, told, sibling)
         run = onnx_runner(sibling) if format == "onnx" else _torch_runner(sibling)
         agreement = _compare(run, inner, target, rank_one=format == "torchscript")
     megabytes = round(out.stat().st_size / 1e6, 2)
     written = {"file": str(out), "format": format, "target": target, "detector": which.name,
-               "steps": draws, "noise": inner.noise, "megabytes": megabytes,
+               "steps": inner.steps, "noise": inner.noise, "megabytes": megabytes,
                "agreement": agreement}  # fmt: skip
     if target == "par04":
         written["macro"] = str(_write_macro(out, format, which))
     return written
+
+
+def one_call(
+    model: Model, detector: Detector, steps: int | None = None, name: str = "the model"
+) -> OneCall | Sentence:
+    """A model for one detector as one function of conditions (B, 4) and noise (B, M), for export.
+
+    `steps`: draws of the voxels, the model's own by default. Raises `RequestError` for a model,
+    opened as `name`, of a kind or on a mesh that it cannot be made for.
+    """
+    if model.family == "prior":
+        return Sentence(model, detector, steps, name).eval()
+    diffusion_of(model, name)
+    return OneCall(model, detector, draws_of(model) if steps is None else steps).eval()
 
 
 def draws_of(model: Model) -> int:
@@ -155,7 +198,9 @@ def require(format: str) -> None:
         ) from None
 
 
-def _metadata(model: Model, detector: Detector, inner: OneCall, target: str) -> dict[str, str]:
+def _metadata(
+    model: Model, detector: Detector, inner: OneCall | Sentence, target: str
+) -> dict[str, str]:
     """What the file says of itself; every value is a text, lengths in mm, energies in MeV."""
     return described(model, detector) | {
         "target": target,
@@ -180,7 +225,7 @@ def described(model: Model, detector: Detector) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _example(inner: OneCall, target: str, flat: bool = False) -> tuple[Tensor, ...]:
+def _example(inner: OneCall | Sentence, target: str, flat: bool = False) -> tuple[Tensor, ...]:
     """Inputs of three showers (of one where the input is flat)."""
     if target == "plain":
         conditions = torch.tensor([[2e4, 1.5, 0.3, 11], [5e3, 1.2, -2.0, 11], [9e4, 2.0, 3.0, 11]])
@@ -191,50 +236,15 @@ def _example(inner: OneCall, target: str, flat: bool = False) -> tuple[Tensor, .
     return (torch.tensor(rows[0]) if flat else torch.tensor(rows),)
 
 
-def write_onnx(
-    module: nn.Module, example: tuple[Tensor, ...], told: Mapping[str, str], path: Path
+def _write_torchscript(
+    module: nn.Module, inner: OneCall | Sentence, told: dict[str, str], path: Path
 ) -> None:
-    """Write a module, with what is to be `told` of it, to an ONNX file.
-
-    `example`: its inputs, conditions (B, C) and noise (B, M) if it takes that, no unit.
-    """
-    import onnx
-    from torch.export import Dim
-
-    batch = Dim("batch")
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module, example, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-            input_names=["conditions", "noise"][: len(example)],
-            output_names=["showers"], dynamic_shapes=tuple({0: batch} for _ in example),
-        )  # fmt: skip
-    assert program is not None
-    proto = program.model_proto
-    proto.ir_version = IR_VERSION
-    for key, value in told.items():
-        proto.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString())
-
-
-def _write_torchscript(module: nn.Module, inner: OneCall, told: dict[str, str], path: Path) -> None:
     flat = told["target"] == "par04"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and what Par04 loads
         example = _example(inner, told["target"], flat)
         script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         script.save(str(path), _extra_files=told)
-
-
-class _quiet:  # noqa: N801
-    """Keep torch's exporter from warning of packages that are not needed."""
-
-    def __enter__(self) -> None:
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        logging.disable(logging.NOTSET)
 
 
 def onnx_runner(path: Path) -> Any:
@@ -266,7 +276,7 @@ def _torch_runner(path: Path) -> Any:
     return run
 
 
-def _compare(run: Any, inner: OneCall, target: str, rank_one: bool) -> float:
+def _compare(run: Any, inner: OneCall | Sentence, target: str, rank_one: bool) -> float:
     """Largest difference of a shower's voxels, as a share of its energy; 0 where noise is inside.
 
     Raises `WorkError` if the file does something else than the model.

@@ -8,7 +8,6 @@ are computed from the angle, and the noise is handed in. The number of draws is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from caloforge.generate import check_mesh
 from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import PARTICLES, Conditions
 from caloforge.learn.models.samplers import numbers, sample
+from caloforge.learn.noise import Dealt
 from caloforge.learn.preprocess import Scaled, quantities
 
 __all__ = ["OneCall", "active_maps", "told"]
@@ -63,7 +63,7 @@ class OneCall(nn.Module):
             conditions.new_zeros((b, quantities(self.network.sketch, self.network.config.counted))),
         )
         drawn = sample(
-            self.network, blank, given, self.steps, "beliefs", fresh=_dealt(noise),
+            self.network, blank, given, self.steps, "beliefs", fresh=Dealt(noise).fresh,
             hits=lambda energies: self.scale.hits(energies, given),
         )  # fmt: skip
         voxels: Tensor = self.scale.inverse(drawn, given)
@@ -88,19 +88,6 @@ def told(conditions: Tensor, table: Tensor, detector: Detector) -> Conditions:
     maps = active_maps(detector.described_stack(), detector.mesh, theta)
     cells = [DESCRIPTOR_NAMES.index(name) for name in ("cell_r_moliere", "cell_z_x0")]
     return Conditions(features, maps, table[:, cells], energy)
-
-
-def _dealt(noise: Tensor) -> Callable[[Tensor], Tensor]:
-    """Deal numbers (B, M) from left to right, in the shape of what they are asked for."""
-    place = 0
-
-    def fresh(x: Tensor) -> Tensor:
-        nonlocal place
-        count = math.prod(x.shape[1:])
-        place += count
-        return noise[:, place - count : place].reshape(-1, *x.shape[1:])
-
-    return fresh
 
 
 def active_maps(stack: Stack, mesh: Mesh, theta: Tensor, lines_r: int = 2) -> Tensor:

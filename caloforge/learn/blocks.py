@@ -11,8 +11,6 @@ everywhere, because tracks cross from cell to cell in every detector alike.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -65,12 +63,12 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor, modulation: Tensor, *told: Any) -> Tensor:
-        """Transform tokens (B, T, D) under a modulation (B, 6, D); `told` is for the attention."""
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Transform tokens (B, T, D) under a modulation (B, 6, D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).chunk(
             6, dim=1
         )
-        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a), *told)
+        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))
         mixed: Tensor = self.mlp(modulate(self.norm(x), shift_m, scale_m))
         return x + gate_m * mixed
 
@@ -93,9 +91,37 @@ class Neighbours(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Correction (B, outputs, R, PHI, Z) from x (B, inputs, R, PHI, Z), condition (B, D)."""
         hidden: Tensor = self.first(_around(x))  # (B, H, R, PHI, Z)
-        shift, scale = self.gain(condition)[..., None, None, None].chunk(2, dim=1)
-        correction: Tensor = self.second(_around(F.silu(hidden * (1 + scale) + shift)))
+        correction: Tensor = self.second(_around(self._lit(hidden, condition)))
         return correction
+
+    def hidden(self, x: Tensor, first: int) -> Tensor:
+        """What some of the inputs, `first` and those after it (B, I, R, PHI, Z), add to what is
+        hidden (B, H, R, PHI, Z); to be told `corrections`.
+        """
+        return _slabs(x, self.first.weight[:, first : first + x.shape[1]])
+
+    def corrections(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """Correction (B, outputs, R, PHI, Z) of all that is `hidden`, and a condition (B, D)."""
+        assert self.first.bias is not None and self.second.bias is not None
+        lit = self._lit(hidden + self.first.bias[:, None, None, None], condition)
+        return _slabs(lit, self.second.weight) + self.second.bias[:, None, None, None]
+
+    def _lit(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.gain(condition)[..., None, None, None].chunk(2, dim=1)
+        return F.silu(hidden * (1 + scale) + shift)
+
+
+def _slabs(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve voxels (B, I, R, PHI, Z) with weight (O, I, 3, 3, 3), in two dimensions and of three
+    rings at a time: runtimes are good at that, and not at three dimensions.
+    """
+    x = F.pad(_around(x.transpose(1, 2)), (0, 0, 0, 0, 0, 0, 1, 1))  # (B, R + 2, I, PHI + 2, Z)
+    rings = torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], dim=2)  # (B, R, 3 I, PHI + 2, Z)
+    found = F.conv2d(
+        rings.flatten(0, 1), weight.transpose(1, 2).flatten(1, 2), padding=(0, 1)
+    )  # fmt: skip
+    back: Tensor = found.reshape(-1, rings.shape[1], *found.shape[1:]).transpose(1, 2)
+    return back
 
 
 def _around(x: Tensor) -> Tensor:

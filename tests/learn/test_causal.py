@@ -1,10 +1,10 @@
-"""Causal blocks: no token sees a later one, and remembering gives what working it out gives."""
+"""Causal blocks: no token sees a later one."""
 
 from __future__ import annotations
 
 import torch
 
-from caloforge.learn.causal import CausalBlock, Memory
+from caloforge.learn.causal import CausalBlock
 
 
 def block() -> CausalBlock:
@@ -19,10 +19,3 @@ def test_a_later_token_does_not_change_an_earlier_one() -> None:
     before, after = made(x, modulation), made(changed, modulation)
     assert torch.allclose(before[:, :4], after[:, :4], atol=1e-6)
     assert all(not torch.allclose(before[:, k], after[:, k], atol=1e-4) for k in range(4, 7))
-
-
-def test_the_memory_changes_nothing() -> None:
-    made, x, modulation = block(), torch.randn(3, 7, 16), torch.randn(3, 6, 16)
-    memory = Memory(7)
-    each = [made(x[:, k : k + 1], modulation, memory) for k in range(7)]
-    assert torch.allclose(torch.cat(each, dim=1), made(x, modulation), atol=1e-5)

@@ -7,7 +7,7 @@ import torch
 
 from caloforge.learn.models.denoiser import start
 from caloforge.learn.models.diffusion import DiffusionTransformer, config_of
-from caloforge.learn.noise import Noise
+from caloforge.learn.noise import Dealt, Noise
 
 
 def test_a_showers_noise_is_its_own() -> None:
@@ -20,3 +20,10 @@ def test_a_showers_noise_is_its_own() -> None:
     assert torch.equal(more[1:2], fresh)
     assert not torch.equal(more[1], one.voxels[1]) and not torch.equal(more[0], more[1])
     assert abs(float(one.voxels.mean())) < 0.2 and 0.8 < float(one.voxels.std()) < 1.2
+
+
+def test_what_is_dealt_is_all_there_is_and_in_its_order() -> None:
+    numbers = torch.arange(24.0).reshape(2, 12)
+    dealt = Dealt(numbers)
+    parts = [dealt.rows(3), dealt.fresh(torch.zeros(2, 2, 2)).flatten(1), dealt.rows(5)]
+    assert torch.equal(torch.cat(parts, dim=1), numbers)

@@ -19,8 +19,9 @@ from caloforge.generate import Generator
 from caloforge.learn.checkpoint import Model, ValidRange, load_model, save_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Aim, Manner
-from caloforge.learn.models.prior import FAMILY, SIZES, Prior, PriorConfig, chosen, plan
+from caloforge.learn.models.prior import FAMILY, SIZES, Prior, PriorConfig, plan
 from caloforge.learn.models.prior import scale as scale_of
+from caloforge.learn.models.speaker import Choice, chosen
 from caloforge.learn.models.vqvae import Vqvae, VqvaeConfig
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import ShowerScale
@@ -84,11 +85,11 @@ def test_with_memory_the_same_codes_are_drawn_as_without(batch: Batch) -> None:
     network, scale = random_prior(batch)
     energies = scale(*batch).energies
     drawn, _ = network.draw_codes(energies, batch[1], noise(16))
-    chance = torch.special.ndtr(noise(16).rows(6).double())
+    chance = torch.special.ndtr(noise(16).rows(6))
     codes = torch.zeros(16, 6, dtype=torch.long)
     for place in range(6):
         logits = network.places(codes, energies, batch[1])[0][:, place]
-        codes[:, place] = chosen(logits, chance[:, place], 1.0, None)
+        codes[:, place] = chosen(logits, chance[:, place, None], Choice())[:, 0]
     assert torch.equal(codes, drawn) and len(drawn.unique()) > 6
 
 
@@ -109,10 +110,12 @@ def test_with_layers_too_the_memory_changes_nothing(batch: Batch) -> None:
     first = network.draw_energies(batch[1], noise(16))
     codes, energies = network.draw_codes(first, batch[1], noise(16))
     assert energies.shape == (16, 2 + 2 * 10) and torch.equal(energies[:, [0, -1]], first)
-    chance = torch.special.ndtr(noise(16).rows(10).double())
+    chance = torch.special.ndtr(noise(16).rows(10))
     logits = network.places(codes, energies, batch[1])[0]
     for place in range(10):
-        assert torch.equal(chosen(logits[:, place], chance[:, place], 1.0, None), codes[:, place])
+        assert torch.equal(
+            chosen(logits[:, place], chance[:, place, None], Choice())[:, 0], codes[:, place]
+        )
 
 
 def test_before_training_all_codes_are_alike(batch: Batch) -> None:
@@ -149,7 +152,12 @@ def test_codes_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0]).expand(40_000, 4)
     chance = (torch.arange(40_000) + 0.5) / 40_000
     for temperature, top_k in ((1.0, None), (0.5, None), (2.0, 3)):
-        counts = torch.bincount(chosen(logits, chance, temperature, top_k), minlength=4) / 40_000
+        counts = (
+            torch.bincount(
+                chosen(logits, chance[:, None], Choice(temperature, top_k))[:, 0], minlength=4
+            )
+            / 40_000
+        )
         wanted = (logits[0] / temperature).softmax(dim=0)
         if top_k:
             wanted = torch.where(logits[0] > -1, wanted, 0.0)

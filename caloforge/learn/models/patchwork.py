@@ -46,10 +46,9 @@ class Patchwork(nn.Module):
         below `upto` (B,). c (B, D) is the condition; `filled` tells empty voxels.
         """
         seen = self.colour < upto[:, None, None, None]
-        there = seen & filled
-        told = [torch.where(there, voxels, 0.0), there.type_as(said), (~seen).type_as(said)]
+        told = self._told(voxels, seen & filled, seen)
         near, rest = said[:, : self.corrected], said[:, self.corrected :]
-        correction = self.neighbours(torch.cat([near, torch.stack(told, dim=1)], dim=1), c)
+        correction = self.neighbours(torch.cat([near, told], dim=1), c)
         return torch.cat([near + correction, rest], dim=1), seen
 
     def draw(
@@ -62,14 +61,24 @@ class Patchwork(nn.Module):
         voxels of each layer are filled.
         """
         voxels, filled = torch.zeros_like(normal), torch.zeros_like(normal, dtype=torch.bool)
+        near, rest = said[:, : self.corrected], said[:, self.corrected :]
+        begun = self.neighbours.hidden(near, 0)
         for part in range(parts):
-            upto = torch.full_like(said[:, 0, 0, 0, 0], part * COLOURS // parts)
-            numbers, seen = self(said, c, voxels, filled, upto)
-            belief = Belief.unpacked(numbers)
+            seen = self.colour < part * COLOURS // parts
+            told = self._told(voxels, seen & filled, seen)
+            hidden = begun + self.neighbours.hidden(told, self.corrected)
+            correction = self.neighbours.corrections(hidden, c)
+            belief = Belief.unpacked(torch.cat([near + correction, rest], dim=1))
             odds = torch.where(seen, torch.where(filled, DECIDED, -DECIDED), belief.odds)
             if hits is not None:
                 odds = counted(odds, hits, chance)
             drawn, mean, spread = belief._replace(odds=odds).chosen(chance)
-            filled = torch.where(seen, filled, drawn)
+            filled = (seen & filled) | (drawn & ~seen)
             voxels = torch.where(seen, voxels, mean + spread * normal)
         return voxels, filled
+
+    def _told(self, voxels: Tensor, there: Tensor, seen: Tensor) -> Tensor:
+        """What is seen (B, 3, R, PHI, Z): voxels that are there, that they are, what is unseen."""
+        unseen = (~seen).type_as(voxels).expand_as(voxels)
+        told = [torch.where(there, voxels, 0.0), there.type_as(voxels), unseen]
+        return torch.stack(told, dim=1)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from caloforge.errors import RequestError
 from caloforge.learn.blocks import modulate
-from caloforge.learn.causal import CausalBlock, Memory
+from caloforge.learn.causal import CausalBlock
 from caloforge.learn.checkpoint import Model, load_model
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.models.belief import Belief
@@ -40,6 +40,7 @@ from caloforge.learn.models.patchwork import COLOURS
 from caloforge.learn.models.plain import plain
 from caloforge.learn.models.prior_tuning import tuning
 from caloforge.learn.models.profile import Profile
+from caloforge.learn.models.speaker import Choice, Speaker, pairs_of
 from caloforge.learn.models.vqvae import (
     FOUNDATION,
     Depths,
@@ -50,13 +51,13 @@ from caloforge.learn.models.vqvae import (
     whole,
 )
 from caloforge.learn.models.vqvae import scale as scale_of
-from caloforge.learn.noise import Noise
+from caloforge.learn.noise import Numbers
 from caloforge.learn.preprocess import Scaled, ShowerScale
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.standard import Standard
 from caloforge.learn.totalscale import TotalScale
 
-__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig", "chosen"]
+__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig", "spelled"]
 
 
 @dataclass(frozen=True)
@@ -217,13 +218,13 @@ class Prior(nn.Module):
         (B, N) before it and energies (B, K), and the surprise (B,) in nats of the profile.
         """
         known = self.config.tokeniser
-        c = self._condition(whole(known, energies), given)
+        c = self.condition_of(whole(known, energies), given)
         before, pairs = self._embedded(codes), None
         if known.layers:
             pairs = layers_of(energies, known.tokens)  # (B, N, 2)
             before = before + self.profile.embed(pairs)
         x = torch.cat([c[:, None], before[:, :-1]], dim=1) + self.depths(given.pitch)  # (B, N, D)
-        modulation = self.modulation(c).reshape(len(c), 8, -1)
+        modulation = self.modulation(c).unflatten(1, (8, -1))
         for block in self.blocks:
             x = block(x, modulation[:, :6])
         x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
@@ -233,10 +234,10 @@ class Prior(nn.Module):
             surprise = each.sum(dim=1)
         return self._said(x), surprise
 
-    def draw_energies(self, given: Conditions, noise: Noise) -> Tensor:
+    def draw_energies(self, given: Conditions, noise: Numbers) -> Tensor:
         """Draw energies of the whole shower (B, k), whitened, in their order."""
         told: Tensor = self.told(given)
-        drawn = told.new_zeros(len(told), 0)
+        drawn = told[:, :0]
         for _ in self.energies:
             chance, normal = noise.rows(2).unbind(dim=1)
             _, mean, spread = self.believe(told, drawn).chosen(torch.special.ndtr(chance))
@@ -244,42 +245,39 @@ class Prior(nn.Module):
         return drawn
 
     def draw_codes(
-        self, energies: Tensor, given: Conditions, noise: Noise, temperature: float = 1.0,
+        self, energies: Tensor, given: Conditions, noise: Numbers, temperature: float = 1.0,
         top_k: int | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Draw codes (B, N) given energies of the whole shower (B, k), one place after the other;
-        see `chosen`. Returns them and all energies (B, K), with those of the profile.
+        see `Speaker`. Returns them and all energies (B, K), with those of the profile.
         """
-        known = self.config.tokeniser
-        n = known.tokens
-        chance = torch.special.ndtr(noise.rows(n).double())  # (B, N)
-        normal = noise.rows(3 * n).reshape(-1, n, 3) if known.layers else chance[..., None]
-        c, place = self._condition(energies, given), self.depths(given.pitch)
-        modulation = self.modulation(c).reshape(len(c), 8, -1)
-        memories = [Memory(n) for _ in self.blocks]
-        drawn: list[Tensor] = []
-        pairs: list[Tensor] = []
-        x = c[:, None]
-        for k in range(n):
-            x = x + place[:, k : k + 1]  # (B, 1, D)
-            for block, memory in zip(self.blocks, memories, strict=True):
-                x = block(x, modulation[:, :6], memory)
-            x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
-            if known.layers:
-                now = normal[:, k : k + 1]
-                pair, x = self.profile.draw(x, torch.special.ndtr(now[..., 0]), now[..., 1:])
-                pairs.append(pair)
-            drawn.append(chosen(self._said(x)[:, 0], chance[:, k], temperature, top_k))
-            x = self._embedded(drawn[-1][:, None])
-            if known.layers:
-                x = x + self.profile.embed(pairs[-1])
-        if known.layers:
-            hits, layers = torch.cat(pairs, dim=1).unbind(dim=2)  # (B, Z) each
-            energies = torch.cat([energies[:, :1], layers, hits, energies[:, 1:]], dim=1)
-        return torch.stack(drawn, dim=1), energies
+        chance, normal = self.dice(noise)
+        speaker, c = Speaker(self, given.pitch), self.condition_of(energies, given)
+        codes, told = speaker.draw(c, chance, normal, Choice(temperature, top_k))
+        return codes, self.all_energies(energies, told)
 
-    def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
-        c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))  # (B, D)
+    def dice(self, noise: Numbers) -> tuple[Tensor, Tensor | None]:
+        """What the places of a sentence are drawn by: uniform numbers (B, N) in [0, 1), and with
+        a profile normal ones (B, N, 3).
+        """
+        n = self.config.tokeniser.tokens
+        chance = torch.special.ndtr(noise.rows(n))
+        return chance, noise.rows(3 * n).reshape(-1, n, 3) if self.config.tokeniser.layers else None
+
+    def all_energies(self, energies: Tensor, told: Tensor) -> Tensor:
+        """Energies (B, K): those of the whole shower (B, k), and what the profile told (B, N, 3)
+        of the layers, if there is one.
+        """
+        if not self.config.tokeniser.layers:
+            return energies
+        hits, layers = pairs_of(told).unbind(dim=2)  # (B, Z) each
+        return torch.cat([energies[:, :1], layers, hits, energies[:, 1:]], dim=1)
+
+    def condition_of(self, energies: Tensor, given: Conditions) -> Tensor:
+        """What is known of showers before their first place, as vectors (B, D), of energies of the
+        whole shower (B, k).
+        """
+        c: Tensor = self.condition(torch.cat([self.told(given), energies], dim=1))
         return c
 
     def _embedded(self, codes: Tensor) -> Tensor:
@@ -296,21 +294,6 @@ class Prior(nn.Module):
         vectors = torch.cat([vectors, vectors.square()], dim=1)
         said: Tensor = self.head(x) + self.head_vector(x) @ vectors.T
         return said
-
-
-def chosen(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None) -> Tensor:
-    """Choose among codes by logarithms of their odds (B, codes): numbers (B,).
-
-    `chance` (B,) is uniform in [0, 1). The logarithms are divided by the temperature, 0 being the
-    likeliest code, and with `top_k` only so many likeliest codes are chosen among.
-    """
-    if temperature == 0 or top_k == 1:
-        return logits.argmax(dim=-1)
-    values, order = logits.double().sort(dim=-1, descending=True, stable=True)
-    values = values[:, :top_k]
-    upto = (values / temperature).softmax(dim=-1).cumsum(dim=-1)
-    place = (upto <= chance[:, None] * upto[:, -1:]).sum(dim=-1, keepdim=True)
-    return order.gather(1, place.clamp(max=values.shape[1] - 1))[:, 0]
 
 
 def losses(
@@ -365,16 +348,23 @@ def draw(
     network: Prior,
     scale: TotalScale | ShowerScale,
     given: Conditions,
-    noise: Noise,
+    noise: Numbers,
     manner: Manner,
 ) -> Tensor:
     """Voxels (B, R, PHI, Z) in MeV of showers under conditions."""
     assert manner.temperature is not None
     energies = network.draw_energies(given, noise)
     codes, energies = network.draw_codes(energies, given, noise, manner.temperature, manner.top_k)
-    tokeniser = network.tokeniser
+    return spelled(network.tokeniser, scale, codes, energies, given, noise, manner.steps or 1)
+
+
+def spelled(
+    tokeniser: Vqvae, scale: TotalScale | ShowerScale, codes: Tensor, energies: Tensor,
+    given: Conditions, noise: Numbers, parts: int = COLOURS,
+) -> Tensor:  # fmt: skip
+    """Voxels (B, R, PHI, Z) in MeV that codes (B, N) and energies (B, K) stand for."""
     said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
-    return shower(tokeniser, scale, said, energies, given, noise, manner.steps or 1)
+    return shower(tokeniser, scale, said, energies, given, noise, parts)
 
 
 FAMILY = Family(

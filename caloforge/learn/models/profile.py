@@ -49,21 +49,6 @@ class Profile(nn.Module):
         inside = inside + _log_normal(e - second - lean * (h - first), left)
         return -inside.logsumexp(dim=-1), self._told(x, pairs)
 
-    def draw(self, x: Tensor, chance: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw pairs (B, N, 2) by uniform numbers (B, N) and normal ones (B, N, 2); also returns
-        the places (B, N, D) that are told them.
-        """
-        believed = self._believed(x)
-        upto = believed[0].exp().cumsum(dim=-1)  # (B, N, M)
-        which = (upto[..., :-1] <= chance[..., None]).sum(dim=-1, keepdim=True)
-        chosen = torch.stack(believed[1:], dim=-2)  # (B, N, 5, M)
-        index = which[..., None, :].expand(*chosen.shape[:-1], 1)
-        first, wide, second, lean, left = chosen.gather(-1, index)[..., 0].unbind(dim=-1)
-        apart = wide.exp() * normal[..., 0]
-        e = second + lean * apart + left.exp() * normal[..., 1]
-        pairs = torch.stack([first + apart, e], dim=-1)
-        return pairs, self._told(x, pairs)
-
     def _believed(self, x: Tensor) -> tuple[Tensor, ...]:
         """Logarithms of shares, means and spreads of h, means, slopes and spreads of e, each
         (B, N, M); spreads as logarithms.

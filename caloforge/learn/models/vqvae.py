@@ -35,7 +35,7 @@ from caloforge.learn.models.belief import NOTHING, Belief, at_first, counted
 from caloforge.learn.models.family import Aim, Family, check_size, refuse_unread
 from caloforge.learn.models.patchwork import COLOURS, Patchwork
 from caloforge.learn.models.plain import plain, tupled
-from caloforge.learn.noise import Noise
+from caloforge.learn.noise import Numbers
 from caloforge.learn.preprocess import Drawn, NoSketch, Scaled, ShowerScale
 from caloforge.learn.quantiser import Quantiser, usage
 from caloforge.learn.recipe import Recipe
@@ -161,6 +161,7 @@ class Vqvae(nn.Module):
 
     empty: Tensor
     order: Tensor
+    back: Tensor
     gather: Tensor
     spread: Tensor
 
@@ -170,7 +171,8 @@ class Vqvae(nn.Module):
         d, cells, n = config.width, self.patches.cells, config.tokens
         # Outward: depth first, then r and phi.
         order = torch.arange(self.patches.tokens).reshape(self.patches.grid).permute(2, 0, 1)
-        self.register_buffer("order", order.flatten(), persistent=False)
+        for name, index in (("order", order.flatten()), ("back", order.flatten().argsort())):
+            self.register_buffer(name, index, persistent=False)
         self.register_buffer("gather", overlaps(n, self.patches.tokens), persistent=False)
         self.register_buffer("spread", overlaps(self.patches.tokens, n), persistent=False)
         self.register_buffer("empty", torch.zeros(()))
@@ -236,7 +238,7 @@ class Vqvae(nn.Module):
         Each number has mean 0 and spread 1 over the showers, as counted while it `learns`.
         """
         c = self._condition(clean.energies, given)
-        modulation = self.modulation(c).reshape(len(c), 14, -1)[:, :6]
+        modulation = self.modulation(c).unflatten(1, (14, -1))[:, :6]
         voxels = self.patches.cut(clean.voxels)[:, self.order]
         x = self.embed_voxels(voxels) + self._placed(clean.energies, given)  # (B, T, D)
         for block in self.encoder[:-1]:
@@ -254,16 +256,14 @@ class Vqvae(nn.Module):
         P = 1 guess, or for ``beliefs`` the odds, means, spreads and shares of `Belief`.
         """
         c = self._condition(energies, given)
-        modulation = self.modulation(c).reshape(len(c), 14, -1)[:, 6:]
+        modulation = self.modulation(c).unflatten(1, (14, -1))[:, 6:]
         x = self.from_code(codes) + self.depths(given.pitch)  # (B, N, D)
         x = self.decoder[0](x, modulation[:, :6])
         x = self.spread @ x + self._placed(energies, given)  # (B, T, D)
         for block in self.decoder[1:]:
             x = block(x, modulation[:, :6])
-        x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))
-        back = torch.empty_like(x)
-        back[:, self.order] = x
-        return self.patches.join_parts(back, self.numbers).float()
+        x = self.head(modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:]))[:, self.back]
+        return self.patches.join_parts(x, self.numbers).float()
 
     def _condition(self, energies: Tensor, given: Conditions) -> Tensor:
         told = torch.cat([self.told(given), whole(self.config, energies)], dim=1)
@@ -281,7 +281,9 @@ class Vqvae(nn.Module):
         if not self.config.layers:
             return placed
         pairs = layers_of(energies, self.config.shape[2])  # (B, Z, 2)
-        slabs: Tensor = self.embed_layers(pairs.reshape(len(pairs), self.patches.grid[2], -1))
+        slabs: Tensor = self.embed_layers(
+            pairs.reshape(-1, self.patches.grid[2], 2 * self.config.patch[2])
+        )
         across = self.patches.grid[0] * self.patches.grid[1]
         return placed + slabs.repeat_interleave(across, dim=1)  # by depth, as patches are
 
@@ -301,7 +303,7 @@ class Vqvae(nn.Module):
         return (each * unseen).sum() / unseen.sum()
 
     def drawn(
-        self, said: Tensor, energies: Tensor, given: Conditions, noise: Noise,
+        self, said: Tensor, energies: Tensor, given: Conditions, noise: Numbers,
         hits: Tensor | None = None, parts: int = COLOURS,
     ) -> Scaled | Drawn:  # fmt: skip
         """Scaled showers from what the decoder says (B, P, R, PHI, Z) and energies (B, K).
@@ -365,8 +367,9 @@ def measure(network: Vqvae, showers: Iterable[tuple[Scaled, Conditions]]) -> dic
 
 @torch.no_grad()
 def reconstruct(
-    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions, noise: Noise
-) -> Tensor:
+    network: Vqvae, scale: TotalScale | ShowerScale, voxels: Tensor, given: Conditions,
+    noise: Numbers,
+) -> Tensor:  # fmt: skip
     """Voxels (B, R, PHI, Z) in MeV that are left of voxels (B, R, PHI, Z) in MeV after the codes.
 
     The energies are told, not coded: they come back as they were.
@@ -378,7 +381,7 @@ def reconstruct(
 
 def shower(
     network: Vqvae, scale: TotalScale | ShowerScale, said: Tensor, energies: Tensor,
-    given: Conditions, noise: Noise, parts: int = COLOURS,
+    given: Conditions, noise: Numbers, parts: int = COLOURS,
 ) -> Tensor:  # fmt: skip
     """Voxels (B, R, PHI, Z) in MeV from what the decoder says (B, P, R, PHI, Z), and energies."""
     hits = scale.hits(energies, given) if isinstance(scale, ShowerScale) else None
