@@ -1,6 +1,6 @@
 """Milliseconds a shower, as an event loop pays them: Geant4, PyTorch and ONNX Runtime in one run.
 
-    python benchmarks/latency.py student [--detector par04-siw] [--steps 2] [-n 100]
+    python benchmarks/latency.py student [--detector par04-siw] [--steps K] [-n 100]
 
 The same primaries (electrons, 1-100 GeV log-uniform) for all. Geant4 is timed event by event on one
 core; the mean over energies that are uniform from 1 to 100 GeV is that of the same events weighted
@@ -103,8 +103,9 @@ def measure(asked: argparse.Namespace) -> None:
 
 
 def apart(asked: argparse.Namespace, engine: str, threads: int, file: Path) -> dict[str, object]:
-    options = {"--detector": asked.detector, "--steps": asked.steps, "-n": asked.n,
-               "--engine": engine, "--file": file}  # fmt: skip
+    options = {"--detector": asked.detector, "-n": asked.n, "--engine": engine, "--file": file}
+    if asked.steps is not None:
+        options["--steps"] = asked.steps
     command = [sys.executable, __file__, asked.model]
     command += [str(word) for option in options.items() for word in option]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--detector", default="par04-siw")
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("-n", type=int, default=100)
     parser.add_argument("--engine", choices=["geant4", "torch", "onnx"])
     parser.add_argument("--file", default="")
@@ -131,11 +132,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export(asked.model, file, detector=asked.detector, steps=asked.steps)
+        written = export(asked.model, file, detector=asked.detector, steps=asked.steps)
         geant4 = apart(asked, "geant4", 1, file)
         ms, energy = np.array(geant4["ms"]), beam(asked.n).energy
         log, error = ms.mean(), ms.std() / len(ms) ** 0.5
-        print(f"{asked.model}, {asked.steps} steps, {asked.detector}, {asked.n} electrons")
+        print(f"{asked.model}, {written['steps']} steps, {asked.detector}, {asked.n} electrons")
         uniform = np.average(ms, weights=energy)
         line = f"Geant4, one core: {log:.1f} +- {error:.1f} ms log-uniform, {uniform:.1f} uniform, "
         print(line + f"{geant4['megabytes']:.0f} MB")
