@@ -54,4 +54,4 @@ def test_masks_leave_something_to_find() -> None:
     masked = seen.any(dim=1)
     assert not seen.all(dim=1).any()
     assert 0.35 < float(masked.float().mean()) < 0.5  # some masks happen to show nothing
-    assert not _masks(4, 100, 0.0, draw).any()
+    assert not _masks(4, 100, 0.0, draw, torch.device("cpu")).any()
