@@ -51,7 +51,7 @@ class Order:
     detector: str
     showers: int = 1000
     judged: int = 400
-    model: str = "base"
+    model: str = "codes"
     method: str = "full"
     steps: int | None = None
     beam: Beam = field(default_factory=Beam)

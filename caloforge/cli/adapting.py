@@ -102,7 +102,7 @@ def forge(
     out: Annotated[Path, typer.Option(help="Folder of everything it makes.")],
     showers: Annotated[int, typer.Option(help="Geant4 showers to adapt to.")] = 1000,
     judged: Annotated[int, typer.Option(help="Geant4 showers more, to validate against.")] = 400,
-    model: Annotated[str, typer.Option(help="What to adapt: shipped, or a folder.")] = "base",
+    model: Annotated[str, typer.Option(help="What to adapt: shipped, or a folder.")] = "codes",
     method: Method = "full",
     steps: Annotated[
         int | None, typer.Option(help="Steps; from the number of showers by default.")
