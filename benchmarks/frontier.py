@@ -65,6 +65,7 @@ def plot(found: dict[str, Any], out: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
     for model in dict.fromkeys(p["model"] for p in found["points"]):
         points = [p for p in found["points"] if p["model"] == model]
+        points.sort(key=lambda p: p["steps"])
         x, y = [p["ms"] for p in points], [p["auc"] for p in points]
         millions = points[0]["parameters"] / 1e6
         drawn = axes.errorbar(x, y, [p["error"] for p in points], fmt="-", lw=1, capsize=2)
