@@ -3,7 +3,7 @@
     python benchmarks/frontier.py GEANT4.h5 --floor OTHER.h5 --models student:1 student:2 codes:1 \
         codes:4 [--out frontier.json] [--plot frontier.png]
 
-MODEL:STEPS is exported to ONNX for the detector of the file and timed with ONNX Runtime on one
+MODEL[:STEPS] is exported to ONNX for the detector of the file and timed with ONNX Runtime on one
 core, one shower at a time and in batches of ten (`benchmarks/latency.py`), beside Geant4 in the
 same run; its AUC is that of the trees of the validation for showers of the primaries in the file.
 Every point is kept in the JSON file as soon as it is measured, and not measured again.
@@ -30,26 +30,25 @@ from caloforge.learn.models.family import Manner
 from caloforge.showers.formats import open_showers
 
 
-def point(model: str, steps: int, geant4: Path, floor: Path, detector: str) -> dict[str, Any]:
-    """AUC of a model at a number of steps, and milliseconds a shower."""
-    opened = load_model(model)
-    # A model whose voxels are drawn all at once has no steps to choose.
-    plain = opened.family == "prior" and not opened.network.config.tokeniser.near
-    asked = None if plain else steps
+def point(
+    model: str, steps: int | None, geant4: Path, floor: Path, detector: str
+) -> dict[str, Any]:
+    """AUC of a model at a number of steps, its own if None, and milliseconds a shower."""
     with tempfile.TemporaryDirectory() as folder:
         file, made = Path(folder) / "model.onnx", Path(folder) / "made.h5"
-        export(model, file, detector=detector, steps=asked)
-        how = argparse.Namespace(model=model, detector=detector, steps=asked, n=100)
+        written = export(model, file, detector=detector, steps=steps)
+        how = argparse.Namespace(model=model, detector=detector, steps=steps, n=100)
         ms = apart(how, "onnx", 1, file)["ms"]
-        generate_file(model, made, like=geant4, seed=3, manner=Manner(asked))
+        generate_file(model, made, like=geant4, seed=3, manner=Manner(steps))
         files = [open_showers(path) for path in (geant4, made, floor)]
         record = validate(*files[:2], Path(folder) / "report", *files[2:])
         for source in files:
             source.close()
     auc = next(m for m in record["models"][0]["metrics"] if m["name"] == "classifier.auc")
-    parameters = sum(p.numel() for p in opened.network.parameters())
+    parameters = sum(p.numel() for p in load_model(model).network.parameters())
     return {
-        "model": model, "steps": steps, "auc": auc["value"], "error": auc["error"],
+        "model": model, "asked": steps, "steps": written["steps"],
+        "auc": auc["value"], "error": auc["error"],
         "floor": auc["floor"], "parameters": parameters,
         "ms": float(np.median(ms["1"])), "ms_of_ten": float(np.median(ms["10"])),
     }  # fmt: skip
@@ -101,10 +100,11 @@ def main() -> None:
         found["geant4_ms"] = float(np.mean(apart(how, "geant4", 1, Path())["ms"]))
         found["title"] = f"{n:,} electrons of 1-100 GeV in {detector}"
     for name in asked.models:
-        model, steps = name.rsplit(":", 1)
-        if any((p["model"], p["steps"]) == (model, int(steps)) for p in found["points"]):
+        model, _, text = name.partition(":")
+        steps = int(text) if text else None
+        if any((p["model"], p["asked"]) == (model, steps) for p in found["points"]):
             continue
-        found["points"].append(point(model, int(steps), asked.geant4, asked.floor, detector))
+        found["points"].append(point(model, steps, asked.geant4, asked.floor, detector))
         with atomic_path(asked.out) as sibling:
             sibling.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         print(json.dumps(found["points"][-1]), flush=True)

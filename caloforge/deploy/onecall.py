@@ -18,7 +18,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import RequestError
 from caloforge.generate import check_mesh
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.condition import PARTICLES, Conditions
+from caloforge.learn.condition import PARTICLES, PITCH, Conditions
 from caloforge.learn.models.samplers import numbers, sample
 from caloforge.learn.noise import Dealt
 from caloforge.learn.preprocess import Scaled, quantities
@@ -86,8 +86,7 @@ def told(conditions: Tensor, table: Tensor, detector: Detector) -> Conditions:
     primary = torch.stack(columns, dim=1)
     features = torch.cat([primary, table.expand(conditions.shape[0], -1)], dim=1)
     maps = active_maps(detector.described_stack(), detector.mesh, theta)
-    cells = [DESCRIPTOR_NAMES.index(name) for name in ("cell_r_moliere", "cell_z_x0")]
-    return Conditions(features, maps, table[:, cells], energy)
+    return Conditions(features, maps, table[:, PITCH], energy)
 
 
 def active_maps(stack: Stack, mesh: Mesh, theta: Tensor, lines_r: int = 2) -> Tensor:

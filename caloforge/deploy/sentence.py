@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from caloforge.deploy.chain import chained
 from caloforge.deploy.onecall import told
 from caloforge.deploy.onnxfile import graph_of
-from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
+from caloforge.detector.descriptors import descriptors
 from caloforge.detector.detector import Detector
 from caloforge.generate import check_mesh
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.condition import Conditions
+from caloforge.learn.condition import PITCH, Conditions
 from caloforge.learn.models.family import Manner, family
 from caloforge.learn.models.prior import spelled
 from caloforge.learn.models.speaker import Choice, Speaker
@@ -56,9 +56,8 @@ class Sentence(nn.Module):
         self.spoken = 2 * known.quantities + (4 if known.layers else 1) * known.tokens
         self.noise = self.spoken
         self.noise += 2 * math.prod(known.shape) if known.loss == "beliefs" else 0
-        pitch = self.table[:, [DESCRIPTOR_NAMES.index(n) for n in ("cell_r_moliere", "cell_z_x0")]]
         with torch.no_grad():
-            self.speaker = Speaker(model.network, pitch)
+            self.speaker = Speaker(model.network, self.table[:, PITCH])
 
     def forward(self, conditions: Tensor, noise: Tensor) -> Tensor:
         """Showers (B, R, PHI, Z), raw visible energy in MeV.
@@ -67,13 +66,8 @@ class Sentence(nn.Module):
         standard normal numbers, M = `self.noise`.
         """
         left, energies, x, fixed, own, memory = self.begin(conditions, noise)
-        codes: list[Tensor] = []
-        told: list[Tensor] = []
-        for each in zip(*(part.chunk(self.places, dim=1) for part in own), strict=True):
-            x, code, pair, memory = self.place(x, fixed, each, memory)
-            codes.append(code)
-            told.append(pair)
-        return self.end(conditions, left, energies, torch.cat(codes, 1), torch.cat(told, 1))
+        codes, told = self.speaker.follow(x, fixed, own, memory, Choice())
+        return self.end(conditions, left, energies, codes, told.flatten(1))
 
     def begin(
         self, conditions: Tensor, noise: Tensor

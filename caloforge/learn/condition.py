@@ -20,13 +20,15 @@ from caloforge.detector.active import active_maps
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES, descriptors
 from caloforge.detector.detector import Detector
 
-__all__ = ["FEATURE_NAMES", "PARTICLES", "Conditions", "conditions"]
+__all__ = ["FEATURE_NAMES", "PARTICLES", "PITCH", "Conditions", "conditions"]
 
 PARTICLES: tuple[int, ...] = (11, -11, 22)
 FEATURE_NAMES: tuple[str, ...] = (
     "log_energy", "log_energy_over_critical", "cos_theta", "sin_theta",
     *(f"pdg_{code}" for code in PARTICLES), *DESCRIPTOR_NAMES,
 )  # fmt: skip
+# Of a table of descriptors (B, D), the columns that are the pitch of `Conditions`.
+PITCH: list[int] = [DESCRIPTOR_NAMES.index(name) for name in ("cell_r_moliere", "cell_z_x0")]
 
 
 class Conditions(NamedTuple):
@@ -73,11 +75,8 @@ def conditions(
         rows = number == which
         detector = detectors[which]
         maps[rows] = active_maps(detector.described_stack(), detector.mesh, theta[rows])
-    pitch = table[
-        :, [DESCRIPTOR_NAMES.index("cell_r_moliere"), DESCRIPTOR_NAMES.index("cell_z_x0")]
-    ]
     return Conditions(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (
-        features, maps, pitch, energy)))  # fmt: skip
+        features, maps, table[:, PITCH], energy)))  # fmt: skip
 
 
 def _primary(

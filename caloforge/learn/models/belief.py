@@ -96,13 +96,15 @@ class Belief(NamedTuple):
         filled = F.logsigmoid(self.odds) + _total(inside)
         return -torch.where(clean > empty + NOTHING, filled, F.logsigmoid(-self.odds))
 
-    def chosen(self, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def chosen(self, chance: Tensor, hits: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Decide what is filled, and by which Gaussian: filled (B, ...), mean, spread (B, ...).
+
+        With `hits` (B, Z) so many voxels of each layer are filled, see `counted`.
 
         `chance` (B, ...) is uniform in [0, 1). What is left of it below the probability of being
         filled is uniform again and chooses the Gaussian.
         """
-        p = torch.sigmoid(self.odds)
+        p = torch.sigmoid(self.odds if hits is None else counted(self.odds, hits, chance))
         filled = chance < p
         rest = (chance / p.clamp(min=1e-12))[:, None]
         upto = self.share.exp().cumsum(dim=1)

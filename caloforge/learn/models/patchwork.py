@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.learn.blocks import Neighbours
-from caloforge.learn.models.belief import Belief, counted
+from caloforge.learn.models.belief import Belief
 
 __all__ = ["COLOURS", "Patchwork", "colours"]
 
@@ -70,9 +70,7 @@ class Patchwork(nn.Module):
             correction = self.neighbours.corrections(hidden, c)
             belief = Belief.unpacked(torch.cat([near + correction, rest], dim=1))
             odds = torch.where(seen, torch.where(filled, DECIDED, -DECIDED), belief.odds)
-            if hits is not None:
-                odds = counted(odds, hits, chance)
-            drawn, mean, spread = belief._replace(odds=odds).chosen(chance)
+            drawn, mean, spread = belief._replace(odds=odds).chosen(chance, hits)
             filled = (seen & filled) | (drawn & ~seen)
             voxels = torch.where(seen, voxels, mean + spread * normal)
         return voxels, filled

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.belief import MOST, Belief, counted, moved
+from caloforge.learn.models.belief import MOST, Belief, moved
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Drawn, Scaled, quantities
@@ -108,10 +108,7 @@ def beliefs(
         belief = believe(x, t)
         mean, spread = belief.mean[:, 0], belief.log_spread[:, 0].exp()
         if empty is not None:
-            chance = torch.special.ndtr(fresh())
-            if hits is not None:
-                belief = belief._replace(odds=counted(belief.odds, hits, chance))
-            filled, mean, spread = belief.chosen(chance)
+            filled, mean, spread = belief.chosen(torch.special.ndtr(fresh()), hits)
             mean, spread = torch.where(filled, mean, empty), torch.where(filled, spread, 0.0)
         x = moved(x, mean, spread, fresh(), t, s)
     assert x is not None

@@ -60,10 +60,17 @@ class Speaker:
         """Draw codes (B, N) under conditions (B, D) by uniform numbers (B, N) in [0, 1), and by
         normal ones (B, N, 3) what the profile tells (B, N, 3), if there is one.
         """
-        x, fixed, own, memory = self.begin(c, chance, normal)
+        return self.follow(*self.begin(c, chance, normal), choice)
+
+    def follow(
+        self, x: Tensor, fixed: list[Tensor], own: list[Tensor], memory: list[Tensor],
+        choice: Choice,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Codes (B, N), and what the profile tells (B, N, 3), from what `begin` gives."""
         codes: list[Tensor] = []
         told: list[Tensor] = []
-        for each in zip(*(part.chunk(chance.shape[1], dim=1) for part in own), strict=True):
+        places = self.place_of.shape[1]
+        for each in zip(*(part.chunk(places, dim=1) for part in own), strict=True):
             x, code, pair, memory = self.place(x, fixed, each, memory, choice)
             codes.append(code)
             told.append(pair)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from caloforge.learn.blocks import Block, modulate
 from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.losses import Loss, read, unit, voxel_loss
-from caloforge.learn.models.belief import NOTHING, Belief, at_first, counted
+from caloforge.learn.models.belief import NOTHING, Belief, at_first
 from caloforge.learn.models.family import Aim, Family, check_size, refuse_unread
 from caloforge.learn.models.patchwork import COLOURS, Patchwork
 from caloforge.learn.models.plain import plain, tupled
@@ -320,10 +320,7 @@ class Vqvae(nn.Module):
             c = self._condition(energies, given)
             drawn, filled = self.patchwork.draw(said, c, chance, normal, hits, parts)
         else:
-            belief = Belief.unpacked(said)
-            if hits is not None:
-                belief = belief._replace(odds=counted(belief.odds, hits, chance))
-            filled, mean, spread = belief.chosen(chance)
+            filled, mean, spread = Belief.unpacked(said).chosen(chance, hits)
             drawn = mean + spread * normal
         return Drawn(drawn, energies, torch.where(filled, torch.inf, -torch.inf))
 
