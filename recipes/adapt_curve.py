@@ -7,11 +7,12 @@ DIR holds for every detector NAME.h5 (to adapt to), NAME-test.h5 and NAME-floor.
 with other seeds; without a floor the test file is halved). A job is one line of `JOBS`: adapt a
 model to the first so many showers by one method, or train from scratch on the same ones, generate
 the primaries of the test file and compare. What is done already is not done again, a run that was
-stopped goes on; `--table` prints what there is as Markdown. `--start`: a model to adapt instead of
-`base`, of any kind that can be. The showers of docs/adapt.md
+stopped goes on; `--table` prints what there is as Markdown. `--start`: what to adapt, a prior with
+layers or a diffusion model; what is trained from scratch is of its kind: a tokeniser and a prior of
+size `micro`, so many steps each, or a diffusion model. The showers of docs/adapt.md
 (D=recipes/detectors):
 
-    caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 3300 --seed 6000
+    caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 10000 --seed 6000
     caloforge simulate $D/copper-silicon.toml copper-silicon-test.h5 -n 600 --seed 6001
     caloforge simulate $D/copper-silicon.toml copper-silicon-floor.h5 -n 600 --seed 6002
 
@@ -31,9 +32,11 @@ from typing import Any
 
 from judged import COLUMNS, cells, generated
 
-from caloforge.learn.adapt import adapt, schedule
+from caloforge.learn.adapt import adapt
 from caloforge.learn.checkpoint import load_model
+from caloforge.learn.loop import Summary
 from caloforge.learn.recipe import Recipe
+from caloforge.learn.settings import PriorSettings, VqvaeSettings
 from caloforge.learn.train import train
 from caloforge.showers.formats import open_showers, write_showers
 
@@ -47,41 +50,32 @@ class Job:
     method: str
     size: str = "small"
     steps: int | None = None
-    start: str = "base"
+    start: str = "codes"
 
     @property
     def name(self) -> str:
         """What it is called on disk."""
-        more = f"-{self.size}-{self.steps}" if self.method == "scratch" else ""
-        start = "" if self.start == "base" else f"-{Path(self.start).name}"
-        return f"{self.detector}-{self.showers}-{self.method}{more}{start}"
+        if self.method == "scratch":
+            return f"{self.detector}-{self.showers}-scratch-{self.size}-{self.steps}"
+        return f"{self.detector}-{self.showers}-{self.method}-{Path(self.start).name}"
 
 
 CSI, LAR, PWO = "copper-silicon", "lead-argon", "pbwo4"
 JOBS = (
-    Job(CSI, 0, "zero"),
-    Job(CSI, 1000, "energies"),
-    Job(CSI, 1000, "full"),
-    Job(CSI, 1000, "scratch", "small"),
-    Job(CSI, 1000, "head"),
-    Job(CSI, 1000, "lora"),
-    Job(CSI, 1000, "bias"),
-    Job(CSI, 100, "full"),
-    Job(LAR, 0, "zero"),
-    Job(LAR, 1000, "full"),
-    Job(CSI, 300, "full"),
-    Job(CSI, 3000, "full"),
-    Job(PWO, 0, "zero"),
-    Job(PWO, 1000, "full"),
-    Job(CSI, 1000, "scratch", "tiny", 600),
+    *(Job(d, 0, "zero") for d in (CSI, LAR, PWO)),
+    *(Job(d, 1000, method) for d in (CSI, LAR, PWO) for method in ("energies", "full")),
+    *(Job(CSI, 1000, method) for method in ("head", "lora", "bias")),
     *(
-        Job(d, n, "energies")
+        Job(d, n, m)
         for d in (CSI, LAR, PWO)
-        for n in (100, 300, 1000, 3000)
-        if (d, n) != (CSI, 1000)
+        for n in (100, 300, 3000)
+        for m in ("energies", "full")
     ),
-    *(Job(d, n, "full") for d in (LAR, PWO) for n in (100, 300, 3000)),
-    *(Job(d, 1000, "scratch", "small") for d in (LAR, PWO)),
+    *(Job(d, 1000, "scratch", "micro", 350) for d in (CSI, LAR, PWO)),
+    Job(CSI, 1000, "scratch", "micro", 3000),
+    Job(CSI, 10_000, "scratch", "micro", 1500),
+    Job(CSI, 10_000, "scratch", "micro", 5000),
+    Job(CSI, 1000, "scratch", "small", 200),
     Job(CSI, 1000, "scratch", "small", 3900),
     Job(CSI, 10_000, "scratch", "small", 3900),
 )
@@ -95,7 +89,7 @@ def main() -> None:
     parser.add_argument("--old", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/adapt"))
     parser.add_argument("-n", type=int, default=300, help="showers to generate")
-    parser.add_argument("--start", default="base", help="what to adapt")
+    parser.add_argument("--start", default="codes", help="what to adapt")
     parser.add_argument("--only", nargs="*", help="names of jobs")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
@@ -109,8 +103,9 @@ def main() -> None:
 
 
 def comparable(job: Job, start: str) -> bool:
-    """Whether a job says something of the model `start`: what is trained anew is like `base`."""
-    return job.method != "scratch" or start == "base"
+    """Whether a job says something of the model `start`: what is trained anew is of its kind."""
+    kind = "micro" if load_model(start).family == "prior" else "small"
+    return job.method != "scratch" or job.size == kind
 
 
 def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
@@ -165,18 +160,32 @@ def adapted(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def scratch(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
-    """Train a new network on the same showers, for as many steps as the adaptation by default."""
-    path = first_of(job, asked)
-    steps = job.steps or schedule("base", load_model("base"), [path], "full").steps
-    recipe = Recipe(
-        size=job.size, data=[str(path)], steps=steps, batch=64, learning_rate=4e-3, decay=0.8,
-        warmup=min(40, steps // 10), ema=0.98, masked=0.15, untold=0.05, patience=10**6,
-        validate_every=max(1, steps // 12),
-    )  # fmt: skip
+    """Train anew on the same showers: a tokeniser and its prior, or a diffusion model.
+
+    The best of twelve validations is kept.
+    """
+    assert job.steps is not None
     out = asked.out / job.name
-    found = train(recipe, out, resume=(out / "recipe.json").is_file())
-    return {"steps": found.step, "seconds": found.seconds,
-            "best": load_model(out).notes["best_step"]}  # fmt: skip
+    common: dict[str, Any] = dict(
+        size=job.size, data=[str(first_of(job, asked))], steps=job.steps, batch=64,
+        warmup=min(50, job.steps // 10), patience=10**6, validate_every=max(1, job.steps // 12),
+    )  # fmt: skip
+    if job.size != "micro":
+        found = trained(Recipe(**common, learning_rate=4e-3, decay=0.8, ema=0.98, masked=0.15,
+                               untold=0.05), out)  # fmt: skip
+        return {"steps": found.step, "seconds": found.seconds}
+    common |= dict(learning_rate=5e-3, decay=0.5, ema=0.99)
+    known = VqvaeSettings(layers=True, codes=512, mixture=2)
+    tokens = out.with_name(f"{out.name}-tokens")
+    first = trained(Recipe(**common, model="vqvae", vqvae=known), tokens)
+    prior = PriorSettings(tokeniser=str(tokens), mixture=6)
+    then = trained(Recipe(**common, model="prior", prior=prior, scale_steps=1), out)
+    return {"steps": first.step + then.step, "seconds": first.seconds + then.seconds}
+
+
+def trained(recipe: Recipe, out: Path) -> Summary:
+    """Train, or go on with what was stopped."""
+    return train(recipe, out, resume=(out / "recipe.json").is_file())
 
 
 def table(every: Sequence[Job], out: Path) -> str:

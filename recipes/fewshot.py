@@ -10,7 +10,8 @@ is not done again, so a run that was stopped goes on; features are computed once
 ``untrained`` is the network of `base` with random weights, ``inputs`` no network at all: a linear
 layer on what the networks are shown of the energies (method ``linear`` only). ``scratch`` and
 ``sceptics`` do not depend on the model and are done once. ``denoising`` needs no labels (give
-``--labels 0``): the class under which the model denoises the first 1,000 judging showers best.
+``--labels 0``): the class under which the model denoises the first 1,000 judging showers best;
+``likelihood`` likewise: the class under which a prior takes all judging showers for likeliest.
 ``--table`` prints Markdown: means over seeds, errors of the bootstrap over showers and of the
 spread over seeds in quadrature, and the ratio to the linear head of the first model with the same
 labels on the same showers.
@@ -38,7 +39,8 @@ from caloforge.tasks.denoising import denoising_losses, preferred
 from caloforge.tasks.events import Deal, deal, read_all
 from caloforge.tasks.features import View, features, glances, scalars
 from caloforge.tasks.head import Lesson, answers, fit_linear
-from caloforge.tasks.methods import learned, response_of, sceptics
+from caloforge.tasks.likelihood import log_likelihoods
+from caloforge.tasks.methods import FROZEN, learned, response_of, sceptics
 from caloforge.tasks.question import Question, question_of
 from caloforge.tasks.scores import compared, score, summary
 from caloforge.tasks.tuning import fresh
@@ -117,7 +119,7 @@ def rows_of(asked: argparse.Namespace) -> list[Row]:
                 for model in asked.models[: 1 if alone else None]:
                     if model == "inputs" and method != "linear":
                         continue
-                    one = method in ("sceptics", "denoising") or model == "inputs"
+                    one = method in ("sceptics", "denoising", "likelihood") or model == "inputs"
                     views = [
                         (b, p, t)
                         for b in asked.blocks
@@ -152,12 +154,14 @@ def answered(
             "denoising, energies": preferred(losses[:, :, :1]),
             "denoising, voxels": preferred(losses[:, :, 1:]),
         }
+    if row.method == "likelihood":
+        return {"likelihood": likelihood(load_model(row.model), showers[dealt.test], question)}
     model = load_model("base" if row.model in ("", "untrained") else row.model)
     if row.model == "untrained":
         model = fresh(model, 0)
     judged = showers[dealt.test]
     rows = None
-    if row.method in ("linear", "mlp"):
+    if row.method in FROZEN:
         name = hashlib.sha256(f"{row.model}/{view}/{files}".encode()).hexdigest()[:12]
         rows = kept(out / f"features-{name}.npy", lambda: features(model, showers, view))
     reader = learned(
@@ -165,6 +169,16 @@ def answered(
         seed=row.seed, model=model,
     )  # fmt: skip
     return {row.method: reader.read(judged) if rows is None else reader.outputs(rows[dealt.test])}
+
+
+def likelihood(model: Model, showers: Showers, question: Question) -> np.ndarray:
+    """Logarithms (N, C) of the likelihood of the classes."""
+    assert showers.detector is not None
+    blind = Blind(model.scale, showers.detector, torch.device("cpu"))
+    return np.concatenate([
+        log_likelihoods(model, voxels, blind(voxels), question.codes)
+        for voxels in glances(showers, torch.device("cpu"))
+    ])  # fmt: skip
 
 
 def inputs(model: Model, showers: Showers) -> np.ndarray:

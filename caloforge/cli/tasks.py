@@ -30,7 +30,7 @@ def task_train(
     model: Annotated[str, typer.Option(help="The backbone: shipped, or a folder.")] = "base",
     method: Annotated[
         str,
-        typer.Option(help="linear or mlp (frozen features), tuned or scratch (all weights)."),
+        typer.Option(help="linear, mlp or boosted (frozen features), tuned or scratch."),
     ] = "linear",
     labels: Annotated[
         int | None, typer.Option(help="Labels to use, of each class; all by default.")

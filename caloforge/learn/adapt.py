@@ -168,8 +168,8 @@ def described(found: Adaptation) -> dict[str, Any]:
 def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: int = 0) -> Recipe:
     """Return how to adapt the model `base`, opened as `name`, to the showers in the files `data`.
 
-    Steps grow with the root of the number of showers: 200 for a thousand. Few showers are seen more
-    often than many, and the best validation ends what has begun to learn them by heart.
+    Steps grow with the number of showers up to 200 for a thousand, then with its root: few showers
+    that are seen often are learned by heart, and the few of them that validate cannot tell.
     Raises `RequestError` for an unknown method, no or too few showers.
     """
     if method not in METHODS:
@@ -179,7 +179,8 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     n = sum(_seen(path)[0] for path in data)
     if n < LEAST:
         raise RequestError(f"{n} showers are too few to adapt to; simulate at least {LEAST}")
-    steps = round(200 * (n / 1000) ** 0.5)
+    thousands = n / 1000
+    steps = round(200 * min(thousands, thousands**0.5))
     learned = base.notes.get("recipe", {})
     return Recipe(
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],

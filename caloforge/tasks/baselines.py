@@ -4,10 +4,9 @@ r"""What a sceptic would compare with: the calibrated sum, and boosted trees on 
 energy, and, *with angle correction*, in :math:`\cos^2\theta` and its product with it. It is given
 the **true** angle, as if a tracker had measured it: more than any other method here knows.
 
-*Trees.* Histogram gradient boosting (Friedman, doi:10.1214/aos/1013203451, in scikit-learn) on
-features of a shower that do not know the primary: visible energy, hits, moments, containment,
-azimuthal numbers, shares of layers, rings and sectors, hits of layers, and the cell spectrum. The
-number of trees is chosen by the showers that choose.
+*Trees* (`forest`) get features of a shower that do not know the primary: visible energy, hits,
+moments, containment, azimuthal numbers, shares of layers, rings and sectors, hits of layers, and
+the cell spectrum.
 """
 
 from __future__ import annotations
@@ -20,14 +19,11 @@ from numpy.typing import NDArray
 from caloforge.evaluate.observables import Observables, measure
 from caloforge.showers.showers import Showers
 from caloforge.tasks.events import Deal
-from caloforge.tasks.head import Lesson
-from caloforge.tasks.question import Question
 
-__all__ = ["calibrated_sum", "shower_features", "trees"]
+__all__ = ["calibrated_sum", "shower_features"]
 
 Array = NDArray[Any]
 NOTHING_MEV = 1e-3  # Stands for "nothing" under a logarithm.
-TREES = 400
 
 
 def shower_features(showers: Showers) -> NDArray[np.float32]:
@@ -74,35 +70,3 @@ def calibrated_sum(
     weight = np.exp((energy_like[taught] - np.log(1e3)) / 2)
     terms = np.linalg.lstsq(rows[taught] * weight[:, None], y[taught] * weight, rcond=None)[0]
     return np.asarray(rows @ terms)
-
-
-def trees(question: Question, teach: Lesson, choose: Lesson, asked: Array, seed: int = 0) -> Array:
-    """Outputs (M, K) of boosted trees, see `answers`, for features `asked` (M, F)."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from threadpoolctl import threadpool_limits
-
-    small = len(teach.y) < 500
-    settings: dict[str, Any] = dict(
-        max_iter=TREES, learning_rate=0.06, max_leaf_nodes=7 if small else 15,
-        l2_regularization=1.0, min_samples_leaf=5 if small else 20, max_features=0.3,
-        early_stopping=False, random_state=seed,
-    )  # fmt: skip
-    with threadpool_limits(1, user_api="openmp"):
-        if question.classes:
-            sorter = HistGradientBoostingClassifier(**settings).fit(teach.x, teach.y)
-            stages = sorter.staged_predict_proba
-            miss = [_cross_entropy(p, choose.y) for p in stages(choose.x)]
-            return np.asarray(np.log(_stage(stages(asked), int(np.argmin(miss))).clip(1e-9)))
-        guess = HistGradientBoostingRegressor(**settings).fit(teach.x, teach.y)
-        misses = [float(np.mean((p - choose.y) ** 2)) for p in guess.staged_predict(choose.x)]
-        return _stage(guess.staged_predict(asked), int(np.argmin(misses)))[:, None]
-
-
-def _cross_entropy(probability: Array, y: Array) -> float:
-    chosen = probability[np.arange(len(y)), y.astype(int)]
-    return float(-np.log(chosen.clip(1e-9)).mean())
-
-
-def _stage(stages: Any, number: int) -> Array:
-    """The answer of the first `number` + 1 trees."""
-    return next(np.asarray(answer) for k, answer in enumerate(stages) if k == number)

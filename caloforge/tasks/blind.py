@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.detector.detector import Detector
-from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
+from caloforge.learn.condition import FEATURE_NAMES, PARTICLES, Conditions, conditions
 from caloforge.learn.preprocess import ShowerScale
 from caloforge.simulate.parametric import medium
 
-__all__ = ["Blind"]
+__all__ = ["Blind", "as_particle"]
 
 LOWEST, HIGHEST, POINTS = 1e2, 1e6, 400  # MeV; of the curve that is inverted.
+_PARTICLE = FEATURE_NAMES.index(f"pdg_{PARTICLES[0]}")
 _ENERGY = FEATURE_NAMES.index("log_energy")
 _OVER = FEATURE_NAMES.index("log_energy_over_critical")
 _CRITICAL = FEATURE_NAMES.index("log_critical_energy_mev")
@@ -85,3 +86,11 @@ class Blind:
         features[:, _ENERGY] = (energy / 1e3).log()
         features[:, _OVER] = energy.log() - features[:, _CRITICAL]
         return features
+
+
+def as_particle(given: Conditions, code: int) -> Conditions:
+    """The same conditions for another particle, by its PDG code."""
+    features = given.features.clone()
+    for number, known in enumerate(PARTICLES):
+        features[:, _PARTICLE + number] = float(known == code)
+    return given._replace(features=features)

@@ -21,18 +21,16 @@ from torch import Tensor
 
 from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model, diffusion_of
-from caloforge.learn.condition import FEATURE_NAMES, PARTICLES, Conditions
+from caloforge.learn.condition import PARTICLES, Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Scaled
 from caloforge.progress import progress
 from caloforge.showers.showers import Showers
-from caloforge.tasks.blind import Blind
+from caloforge.tasks.blind import Blind, as_particle
 from caloforge.tasks.features import check_showers, glances
 
 __all__ = ["denoising_losses", "preferred"]
-
-_FIRST = FEATURE_NAMES.index(f"pdg_{PARTICLES[0]}")
 
 
 @torch.inference_mode()
@@ -58,17 +56,10 @@ def denoising_losses(
     with progress("denoising", len(showers), "showers") as advance:
         for voxels in glances(showers, device):
             given = blind(voxels)
-            told = [_told(given, code) for code in codes]
+            told = [as_particle(given, code) for code in codes]
             rows.append(_losses(model, voxels, told, at, draw).cpu().double().numpy())
             advance(len(voxels))
     return np.concatenate(rows)
-
-
-def _told(given: Conditions, code: int) -> Conditions:
-    features = given.features.clone()
-    for number, known in enumerate(PARTICLES):
-        features[:, _FIRST + number] = float(known == code)
-    return given._replace(features=features)
 
 
 def _losses(

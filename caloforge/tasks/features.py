@@ -1,7 +1,8 @@
 """What a pretrained model sees in a shower: its tokens after a block, pooled to one row.
 
 *Pooling.* The mean over all tokens forgets where along the depth something was; ``front`` also has
-the first tokens one by one, for where a shower begins tells a photon from an electron.
+the first tokens one by one, for where a shower begins tells a photon from an electron. ``odds`` is
+for which particle each place speaks, and no more: only a prior says it (`likelihood`).
 
 The shower is shown at a noise level of choice (1: as it is; features of noisy inputs are those of a
 diffusion model in the sense of arXiv:2307.08702), under conditions that do not know the primary
@@ -10,7 +11,7 @@ the energy that the visible energy suggests, its square, and the root of that en
 preprocessing takes the total out of what the network sees, so it has to be given back.
 
 A family of models takes part with one function in `TOKENS`, which gives its tokens, and one in
-`CUTS`, which gives its first blocks.
+`CUTS`, which gives its first blocks. A prior reads showers as they are.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.masked import MaskedTransformer
+from caloforge.learn.models.prior import Prior
 from caloforge.learn.preprocess import Scaled
 from caloforge.progress import progress
 from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind
+from caloforge.tasks.likelihood import ODDS, cut_prior, prior_tokens
 
 __all__ = ["POOLS", "SCALARS", "TOKENS", "View", "cut", "features", "glances", "scalars", "seen"]
 
@@ -56,9 +59,10 @@ class View:
 
     def check(self, network: Any) -> View:
         """Return itself; raises `RequestError` for what the network or the module has not."""
-        if type(network) not in TOKENS:
-            raise RequestError("features come from a diffusion model or a masked transformer; name "
-                               "one with --model")  # fmt: skip
+        sentences = isinstance(network, Prior)
+        if type(network) not in TOKENS or (sentences and not network.config.tokeniser.layers):
+            raise RequestError("features come from a diffusion model, a masked transformer or a "
+                               "prior with layers; name one with --model")  # fmt: skip
         blocks = len(network.blocks)
         if not 1 <= self.block <= blocks:
             raise RequestError(f"the model has blocks 1 to {blocks}; there is no {self.block}")
@@ -66,6 +70,10 @@ class View:
             raise RequestError(f"unknown pooling '{self.pooling}'; known are {', '.join(POOLS)}")
         if not 0 < self.level <= 1:
             raise RequestError("the noise level must be above 0 (noise) and at most 1 (clean)")
+        if self.pooling == "odds" and not sentences:
+            raise RequestError("pooling 'odds' needs a likelihood; take a prior, such as 'codes'")
+        if sentences and self.level != 1:
+            raise RequestError("a prior reads showers as they are; leave the noise level at 1")
         return self
 
 
@@ -76,21 +84,28 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def diffusion_tokens(
-    network: DiffusionTransformer, clean: Scaled, given: Conditions, view: View
+    network: DiffusionTransformer, scale: Any, voxels: Tensor, given: Conditions, view: View
 ) -> Tensor:
     """Tokens (B, 1 + T, D) of a (cut) diffusion transformer, the total's first."""
-    noisy = noised(clean, view, network.colour)
-    level = torch.full((len(clean.energies), 1), view.level, device=clean.voxels.device)
+    noisy = noised(scale(voxels, given), view, network.colour)
+    level = torch.full((len(voxels), 1), view.level, device=voxels.device)
     return network.trunk(noisy, level, level[:, 0], given)[0]
 
 
 def masked_tokens(
-    network: MaskedTransformer, clean: Scaled, given: Conditions, view: View
+    network: MaskedTransformer, scale: Any, voxels: Tensor, given: Conditions, view: View
 ) -> Tensor:
     """Tokens (B, 1 + T, D) of a masked transformer, nothing hidden; the first is their mean."""
-    tokens = network.tokens(noised(clean, view).voxels, given, view.block)
+    tokens = network.tokens(noised(scale(voxels, given), view).voxels, given, view.block)
     tokens = F.layer_norm(tokens, tokens.shape[-1:])
     return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+
+
+def tokens_of_a_prior(
+    network: Prior, scale: Any, voxels: Tensor, given: Conditions, view: View
+) -> Tensor:
+    """Tokens of `prior_tokens`, by depth."""
+    return prior_tokens(network, scale, voxels, given, view.block)
 
 
 def noised(clean: Scaled, view: View, colour: Tensor | None = None) -> Scaled:
@@ -133,12 +148,17 @@ def _headless(part: Network) -> Network:
     return part
 
 
-Tokens = Callable[[Any, Scaled, Conditions, View], Tensor]
+# From a (cut) network, its preprocessing, voxels in MeV, conditions and a view.
+Tokens = Callable[[Any, Any, Tensor, Conditions, View], Tensor]
 TOKENS: Mapping[type[nn.Module], Tokens] = MappingProxyType(
-    {DiffusionTransformer: diffusion_tokens, MaskedTransformer: masked_tokens}
+    {
+        DiffusionTransformer: diffusion_tokens,
+        MaskedTransformer: masked_tokens,
+        Prior: tokens_of_a_prior,
+    }
 )
 CUTS: Mapping[type[nn.Module], Callable[[Any, int], Any]] = MappingProxyType(
-    {DiffusionTransformer: cut_diffusion, MaskedTransformer: cut_masked}
+    {DiffusionTransformer: cut_diffusion, MaskedTransformer: cut_masked, Prior: cut_prior}
 )
 
 
@@ -165,8 +185,12 @@ def _front(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     return torch.cat([_mean_and_total(tokens, grid), layers[:, :FRONT].flatten(1)], dim=1)
 
 
+def _odds(tokens: Tensor, _: tuple[int, int, int]) -> Tensor:
+    return tokens[..., :ODDS].flatten(1)
+
+
 POOLS: Mapping[str, Callable[[Tensor, tuple[int, int, int]], Tensor]] = MappingProxyType(
-    {"mean": _mean, "mean+total": _mean_and_total, "front": _front}
+    {"mean": _mean, "mean+total": _mean_and_total, "front": _front, "odds": _odds}
 )
 
 
@@ -179,9 +203,17 @@ def seen(network: Any, scale: Any, given: Conditions, voxels: Tensor, view: View
 
     `network` is cut already. Gradients flow to its weights.
     """
-    tokens = TOKENS[type(network)](network, scale(voxels, given), given, view)
-    pooled = POOLS[view.pooling](tokens, network.patches.grid)
+    tokens = TOKENS[type(network)](network, scale, voxels, given, view)
+    pooled = POOLS[view.pooling](tokens, _grid(network))
     return torch.cat([scalars(given), pooled], dim=1)
+
+
+def _grid(network: Any) -> tuple[int, int, int]:
+    """Tokens in r, phi and z."""
+    if isinstance(network, Prior):
+        return 1, 1, network.config.tokeniser.tokens
+    grid: tuple[int, int, int] = network.patches.grid
+    return grid
 
 
 def scalars(given: Conditions) -> Tensor:

@@ -133,6 +133,10 @@ class Head(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
+    def to_dict(self) -> dict[str, int]:
+        """What it is made with, as plain values for JSON."""
+        return {"inputs": self.inputs, "outputs": self.outputs, "hidden": self.hidden}
+
     def standardise(self, x: Tensor) -> Tensor:
         """Features (N, F) in spreads from their centre, clipped."""
         return ((x - self.centre) / self.spread).clamp(-CLIP, CLIP)

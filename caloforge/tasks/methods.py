@@ -1,4 +1,4 @@
-"""How a question is answered: linear head, small network, tuned backbone, network from scratch.
+"""How a question is answered: by a head on frozen features, a tuned backbone, or from scratch.
 
 The rules are the same for all: the same labels, the same fifth of them to choose with, the budgets
 of `BUDGET`, and for energies the same correction of the mean response.
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model, load_model, shipped_models
 from caloforge.showers.showers import Showers
-from caloforge.tasks.baselines import calibrated_sum, shower_features, trees
+from caloforge.tasks.baselines import calibrated_sum, shower_features
 from caloforge.tasks.events import Deal
 from caloforge.tasks.features import View, cut, features
-from caloforge.tasks.head import Lesson, Response, answers, fit_linear, fit_small
+from caloforge.tasks.forest import Forest, grow
+from caloforge.tasks.head import Head, Lesson, Response, answers, fit_linear, fit_small
 from caloforge.tasks.question import Question
 from caloforge.tasks.reader import Reader
 from caloforge.tasks.tuning import tune
 
-__all__ = ["METHODS", "check_method", "learned", "sceptics", "spread_out"]
+__all__ = ["FROZEN", "METHODS", "check_method", "learned", "sceptics", "spread_out"]
 
 Array = NDArray[Any]
 
@@ -34,10 +35,14 @@ METHODS: Mapping[str, str] = MappingProxyType(
     {
         "linear": "one linear layer on frozen features",
         "mlp": "a small network on frozen features",
+        "boosted": "boosted trees on frozen features",
         "tuned": "all weights, from the pretrained ones",
         "scratch": "all weights of the same network, from random ones",
     }
 )
+
+
+FROZEN = ("linear", "mlp", "boosted")
 
 
 def check_method(method: str) -> str:
@@ -63,6 +68,7 @@ def learned(
     known = backbone if backbone in shipped_models() else str(Path(backbone).resolve())
     own = method in ("tuned", "scratch")
     target = question.target(showers)
+    head: Head | Forest
     if own:
         tuned = tune(question, model, showers, deal, view, manner=method, seed=seed)
         model, head, losses = tuned.model, tuned.head, tuned.losses
@@ -73,9 +79,7 @@ def learned(
         teach, choose = (
             Lesson.of(question, rows[part], target[part]) for part in (deal.train, deal.choose)
         )
-        head, losses = fit_linear(question, teach, choose), {}
-        if method == "mlp":
-            head = fit_small(question, teach, choose, seed=seed)
+        head, losses = _head(method, question, teach, choose, seed), {}
         model = replace(model, network=cut(model.network, view.block).eval())
     notes = {"method": method, "labels": len(deal.train) + len(deal.choose), "seed": seed,
              "losses": losses}  # fmt: skip
@@ -86,6 +90,16 @@ def learned(
         return reader
     x = features(model, showers[deal.choose], view) if own or rows is None else rows[deal.choose]
     return replace(reader, response=response_of(reader.outputs(x)[:, 0], target[deal.choose], x))
+
+
+def _head(
+    method: str, question: Question, teach: Lesson, choose: Lesson, seed: int
+) -> Head | Forest:
+    if method == "mlp":
+        return fit_small(question, teach, choose, seed=seed)
+    if method == "boosted":
+        return grow(question, teach, choose, seed)
+    return fit_linear(question, teach, choose)
 
 
 def response_of(found: Array, true: Array, rows: Array) -> Response:
@@ -121,7 +135,7 @@ def sceptics(
     teach, choose = (
         Lesson.of(question, rows[part], target[part]) for part in (deal.train, deal.choose)
     )
-    out = trees(question, teach, choose, rows[asked], seed)
+    out = grow(question, teach, choose, seed).answer(rows[asked])
     found = {"trees": answers(question, rows[asked], out)}
     if question.name == "energy":
         found |= {name: out[asked] for name, out in sums.items()}

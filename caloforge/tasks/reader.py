@@ -20,6 +20,7 @@ from caloforge.files import atomic_path, digest
 from caloforge.learn.checkpoint import Model, load_model, model_folder
 from caloforge.showers.showers import Showers
 from caloforge.tasks.features import SCALARS, View, cut, features
+from caloforge.tasks.forest import Forest
 from caloforge.tasks.head import Head, Response, answers
 from caloforge.tasks.question import Question
 
@@ -40,7 +41,7 @@ class Reader:
     question: Question
     model: Model
     view: View
-    head: Head
+    head: Head | Forest
     backbone: str
     own: bool = False
     response: Response | None = None
@@ -78,8 +79,7 @@ def save_reader(reader: Reader, folder: Path, card: str) -> None:
         "reader_version": READER_VERSION,
         "question": reader.question.to_dict(),
         "view": asdict(reader.view),
-        "head": {"inputs": reader.head.inputs, "outputs": reader.head.outputs,
-                 "hidden": reader.head.hidden},
+        "head": reader.head.to_dict(),
         "backbone": {"name": reader.backbone, "sha256": backbone_hash(reader.backbone),
                      "own_weights": reader.own},
         "response": None if response is None else {"terms": response.terms, "ends": response.ends},
@@ -117,7 +117,7 @@ def load_reader(folder: Path) -> Reader:
                            "it; train it anew")  # fmt: skip
     view, model = View(**config["view"]), load_model(base["name"])
     model = replace(model, network=cut(model.network, view.block))
-    head = Head(**config["head"])
+    head = (Forest if "trees" in config["head"] else Head)(**config["head"])
     parts: dict[str, dict[str, Any]] = {"head": {}, "network": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")

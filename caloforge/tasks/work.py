@@ -22,7 +22,7 @@ from caloforge.learn.checkpoint import Model, load_model
 from caloforge.showers.showers import Showers
 from caloforge.tasks.events import LEAST, Deal, deal, read_all
 from caloforge.tasks.features import View, features
-from caloforge.tasks.methods import METHODS, check_method, learned, sceptics, spread_out
+from caloforge.tasks.methods import FROZEN, METHODS, check_method, learned, sceptics, spread_out
 from caloforge.tasks.page import card, headline, page
 from caloforge.tasks.question import Question, question_of
 from caloforge.tasks.reader import Reader, backbone_hash, load_reader, save_reader
@@ -85,7 +85,7 @@ def train_task(
     dealt = deal(question, showers, labels=order.labels, tested=tested, seed=order.seed)
     with claimed_folder(out):
         rows = None
-        if order.method in ("linear", "mlp"):
+        if order.method in FROZEN:
             rows = _features(order, view, model, showers, dealt, out)
         reader = learned(
             question, showers, dealt, backbone=order.model, view=view, method=order.method,

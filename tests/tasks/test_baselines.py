@@ -9,10 +9,8 @@ import pytest
 
 from caloforge.detector.detector import Detector
 from caloforge.showers.showers import Showers
-from caloforge.tasks.baselines import calibrated_sum, shower_features, trees
+from caloforge.tasks.baselines import calibrated_sum, shower_features
 from caloforge.tasks.events import Deal
-from caloforge.tasks.head import Lesson
-from caloforge.tasks.question import Question
 
 Toy = Callable[..., Showers]
 
@@ -37,21 +35,3 @@ def test_features_of_trees_do_not_know_the_primary(toy: Toy, small_detector: Det
     )
     rows = shower_features(showers)
     assert np.isfinite(rows).all() and (rows == shower_features(other)).all()
-
-
-def test_trees_find_a_step_and_a_ring() -> None:
-    rng = np.random.default_rng(0)
-    parts = [rng.normal(size=(600, 3)).astype(np.float32) for _ in range(3)]
-
-    def step(x: np.ndarray) -> np.ndarray:
-        return np.where(x[:, 0] > 0, 2.0, -1.0)
-
-    def ring(x: np.ndarray) -> np.ndarray:
-        return (np.hypot(x[:, 0], x[:, 1]) > 1.2).astype(int)
-
-    lessons = [Lesson(x, step(x)) for x in parts[:2]]
-    out = trees(Question("theta"), *lessons, parts[2])[:, 0]
-    assert np.mean((out - step(parts[2])) ** 2) < 0.1
-    lessons = [Lesson(x, ring(x)) for x in parts[:2]]
-    out = trees(Question("particle", codes=(11, 22)), *lessons, parts[2])
-    assert (out.argmax(axis=1) == ring(parts[2])).mean() > 0.9

@@ -29,10 +29,9 @@ def test_a_cut_network_has_the_tokens_of_the_whole_one_after_that_block(
     hook = network.blocks[0].register_forward_hook(lambda _m, _i, out: kept.append(out))
     voxels = torch.from_numpy(toy(small_detector, 8).dense())
     given = Blind(tiny_model.scale, small_detector, torch.device("cpu"))(voxels)
-    clean = tiny_model.scale(voxels, given)
     with torch.inference_mode():
-        TOKENS[type(network)](network, clean, given, View())
-        tokens = TOKENS[type(network)](cut(network, 1), clean, given, View())
+        TOKENS[type(network)](network, tiny_model.scale, voxels, given, View())
+        tokens = TOKENS[type(network)](cut(network, 1), tiny_model.scale, voxels, given, View())
     hook.remove()
     assert torch.allclose(tokens, network.norm(kept[0]), atol=1e-6)
     assert len(network.blocks) == 2, "the whole network is left as it was"

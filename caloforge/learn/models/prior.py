@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ from caloforge.learn.recipe import Recipe
 from caloforge.learn.standard import Standard
 from caloforge.learn.totalscale import TotalScale
 
-__all__ = ["FAMILY", "SIZES", "Prior", "PriorConfig", "spelled"]
+__all__ = ["FAMILY", "SIZES", "Places", "Prior", "PriorConfig", "spelled", "surprise_of"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,17 @@ def begin(recipe: Recipe, network: Prior, scale: TotalScale | ShowerScale) -> No
     scale.load_state_dict(known.scale.state_dict())
 
 
+class Places(NamedTuple):
+    """What a prior says of the N places of sentences: `logits` (B, N, codes), unnormalised
+    logarithms of what is likely, `profile` (B, N), the surprise in nats of what layers hold, and
+    `hidden`, the vectors (B, N, D) after each block.
+    """
+
+    logits: Tensor
+    profile: Tensor
+    hidden: tuple[Tensor, ...]
+
+
 class Prior(nn.Module):
     """What is likely of energies and codes; see the module."""
 
@@ -199,13 +210,17 @@ class Prior(nn.Module):
         """Negative logarithms of the likelihood in nats, of energies (B, K) and of codes (B, N)
         given those, (B,) each.
         """
+        said = self.places(codes, energies, given)
+        of_energies = self.surprise_of_whole(energies, given) + said.profile.sum(dim=1)
+        return of_energies, surprise_of(codes, said.logits).sum(dim=1)
+
+    def surprise_of_whole(self, energies: Tensor, given: Conditions) -> Tensor:
+        """Negative logarithm of the likelihood (B,) in nats of what energies (B, K) say of whole
+        showers.
+        """
         told, first = self.told(given), whole(self.config.tokeniser, energies)
-        logits, of_energies = self.places(codes, energies, given)
-        for k in range(first.shape[1]):
-            of_energies = of_energies + self.believe(told, first[:, :k]).surprise(first[:, k])
-        logits = logits.float().log_softmax(dim=-1)
-        of_codes = -logits.gather(2, codes[..., None])[..., 0].sum(dim=1)
-        return of_energies, of_codes
+        each = [self.believe(told, first[:, :k]).surprise(x) for k, x in enumerate(first.T)]
+        return torch.stack(each).sum(dim=0)
 
     def believe(self, told: Tensor, before: Tensor) -> Belief:
         """Belief of the next energy (B,) from features (B, F) and the energies before it (B, k)."""
@@ -213,10 +228,8 @@ class Prior(nn.Module):
         share, mean, spread = said.float().chunk(3, dim=1)
         return Belief.of(torch.full_like(mean[:, 0], torch.inf), share, mean, spread)
 
-    def places(self, codes: Tensor, energies: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
-        """Unnormalised logarithms of what is likely at each place (B, N, codes), given the codes
-        (B, N) before it and energies (B, K), and the surprise (B,) in nats of the profile.
-        """
+    def places(self, codes: Tensor, energies: Tensor, given: Conditions) -> Places:
+        """What is said of each place, given the codes (B, N) before it and energies (B, K)."""
         known = self.config.tokeniser
         c = self.condition_of(whole(known, energies), given)
         before, pairs = self._embedded(codes), None
@@ -224,15 +237,15 @@ class Prior(nn.Module):
             pairs = layers_of(energies, known.tokens)  # (B, N, 2)
             before = before + self.profile.embed(pairs)
         x = torch.cat([c[:, None], before[:, :-1]], dim=1) + self.depths(given.pitch)  # (B, N, D)
-        modulation = self.modulation(c).unflatten(1, (8, -1))
+        modulation, hidden = self.modulation(c).unflatten(1, (8, -1)), []
         for block in self.blocks:
             x = block(x, modulation[:, :6])
+            hidden.append(x)
         x = modulate(self.norm(x), modulation[:, 6:7], modulation[:, 7:])
-        surprise = torch.zeros_like(given.energy)
+        surprise = x.new_zeros(x.shape[:2])
         if pairs is not None:
-            each, x = self.profile(x, pairs)
-            surprise = each.sum(dim=1)
-        return self._said(x), surprise
+            surprise, x = self.profile(x, pairs)
+        return Places(self._said(x), surprise, tuple(hidden))
 
     def draw_energies(self, given: Conditions, noise: Numbers) -> Tensor:
         """Draw energies of the whole shower (B, k), whitened, in their order."""
@@ -294,6 +307,11 @@ class Prior(nn.Module):
         vectors = torch.cat([vectors, vectors.square()], dim=1)
         said: Tensor = self.head(x) + self.head_vector(x) @ vectors.T
         return said
+
+
+def surprise_of(codes: Tensor, logits: Tensor) -> Tensor:
+    """Negative logarithms of the likelihood (B, N) in nats of codes (B, N) by `Places.logits`."""
+    return -logits.float().log_softmax(dim=-1).gather(2, codes[..., None])[..., 0]
 
 
 def losses(
