@@ -16,7 +16,7 @@ from caloforge.learn.checkpoint import Model, load_model, save_model
 from caloforge.learn.models.prior_tuning import LEARNS
 from caloforge.learn.run import STATE
 from caloforge.learn.train import train
-from caloforge.showers.formats import write_showers
+from caloforge.showers.formats import read_showers, write_showers
 from caloforge.showers.showers import Showers
 from tests.conftest import SMALL
 
@@ -154,7 +154,6 @@ def test_a_shifted_response_is_generated(
 ) -> None:
     base = request.getfixturevalue(kind)
     from caloforge.generate import Generator
-    from caloforge.showers.formats import read_showers
 
     truth = read_showers(fresh)
     adapt(base, [fresh], tmp_path / "run", method="energies")
@@ -182,8 +181,9 @@ def test_a_new_mesh_is_learned(base: Path, toy: Callable[..., Showers], tmp_path
 def test_the_schedule_follows_from_the_number_of_showers(
     tiny_model: Model, toy: Callable[..., Showers], fresh: Path, tmp_path: Path
 ) -> None:
-    few, many = (schedule("m", tiny_model, [fresh] * k, "full") for k in (1, 9))
-    assert many.steps == pytest.approx(3 * few.steps, abs=2)
+    few, many, most = (schedule("m", tiny_model, [fresh] * k, "full") for k in (1, 9, 36))
+    assert few.steps == len(read_showers(fresh)) // 5, "a shower is seen as often"
+    assert most.steps == pytest.approx(2 * many.steps, abs=2), "and the root of many"
     assert few.patience > 0 and few.masked == tiny_model.notes["recipe"]["masked"]
     assert {schedule("m", tiny_model, [fresh], m).learning_rate for m in METHODS} == set(
         METHODS.values()

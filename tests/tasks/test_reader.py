@@ -35,7 +35,7 @@ def made(backbone: Path, showers: Showers, method: str) -> Reader:
     return learned(ENERGY, showers, dealt, backbone=str(backbone), view=View(), method=method)
 
 
-@pytest.mark.parametrize("method", ["linear", "mlp", "tuned"])
+@pytest.mark.parametrize("method", ["linear", "mlp", "boosted", "tuned"])
 def test_what_is_read_answers_as_what_was_written(
     backbone: Path, toy: Toy, small_detector: Detector, tmp_path: Path, method: str
 ) -> None:
