@@ -70,10 +70,11 @@ LEAST = 20  # Showers; fewer say nothing about a detector.
 SHARES: Mapping[str, float] = MappingProxyType({"train": 0.9, "validation": 0.1})
 GUARDED = 256  # Showers of an old detector that are looked at.
 
-# Learning rate of each method, in those of the optimiser (`muon`).
+# Learning rate of each method, in those of the optimiser (`muon`), and where a kind needs another.
 METHODS: Mapping[str, float] = MappingProxyType(
     {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
+OWN_RATES: Mapping[tuple[str, str], float] = MappingProxyType({("prior", "head"): 6e-4})
 # Showers of a step; one of a prior, with its decoder, costs twice one of a diffusion model.
 BATCH: Mapping[str, int] = MappingProxyType({"diffusion": 64, "prior": 32})
 
@@ -186,7 +187,8 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
         start=name, method=method, steps=steps,
         batch=min(BATCH.get(base.family, 64), int(n * SHARES["train"]) // 2),
-        learning_rate=METHODS[method], warmup=max(1, steps // 20), decay=0.9, ema=0.98,
+        learning_rate=OWN_RATES.get((base.family, method), METHODS[method]),
+        warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),
         validate_every=max(1, steps // 6), patience=4, seed=seed,
     )  # fmt: skip
