@@ -27,7 +27,10 @@ def task_train(
     name: Annotated[str, typer.Argument(help="energy, theta, particle, or bins (of energy).")],
     data: Annotated[list[Path], typer.Argument(help="Showers of one detector, with their truth.")],
     out: Annotated[Path, typer.Option(help="Folder of the task model and its report.")],
-    model: Annotated[str, typer.Option(help="The backbone: shipped, or a folder.")] = "base",
+    model: Annotated[
+        str | None,
+        typer.Option(help="The backbone: shipped, or a folder; codes for particles, else base."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(help="linear, mlp or boosted (frozen features), tuned or scratch."),
@@ -43,7 +46,8 @@ def task_train(
         int | None, typer.Option(help="Features after this block, 1 the first; half by default.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="mean, mean+total or front; what suits the task by default.")
+        str | None,
+        typer.Option(help="mean, mean+total, front, odds; by default what suits the task."),
     ] = None,
     level: Annotated[
         float, typer.Option(help="Noise level at which showers are shown: 1 is clean.")

@@ -34,6 +34,8 @@ Array = NDArray[Any]
 
 # Where a shower begins tells particles apart, and at what slant its layers are cut.
 POOLING = {"particle": "front", "theta": "front"}
+# What a shower would be likely to be if it were another particle, only a prior says.
+BACKBONE = {"particle": "codes"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Order:
     """What is to be learned: `task` (see `QUESTIONS`), by `method` (see `METHODS`), on the features
     of `model`, from `labels` labels (of each class; all by default).
 
-    `block`, `pooling`, `level`: see `View`; by default half of the blocks, and `POOLING`.
+    `model`: by default `BACKBONE`, else ``base``. `block`, `pooling`, `level`: see `View`; by
+    default half of the blocks, and `POOLING`.
     `particles`: names by commas; `edges_mev`: bins of energy; `sceptics`: compare with the rest.
     """
 
     task: str
     method: str = "linear"
-    model: str = "base"
+    model: str | None = None
     block: int | None = None
     pooling: str | None = None
     level: float = 1.0
@@ -56,6 +59,11 @@ class Order:
     edges_mev: tuple[float, ...] | None = None
     sceptics: bool = True
     seed: int = 0
+
+    @property
+    def backbone(self) -> str:
+        """The model whose features are used."""
+        return self.model or BACKBONE.get(self.task, "base")
 
     def view(self, model: Model) -> View:
         """How `model` looks; raises `RequestError` for what it does not have."""
@@ -78,7 +86,7 @@ def train_task(
     check_method(order.method)
     if (out / "config.json").exists():
         raise RequestError(f"'{out}' holds a model already; name another folder with --out")
-    model = load_model(order.model)
+    model = load_model(order.backbone)
     view = order.view(model)
     showers, tested = _together(data, test)
     question = question_of(order.task, showers, order.particles, order.edges_mev)
@@ -88,12 +96,12 @@ def train_task(
         if order.method in FROZEN:
             rows = _features(order, view, model, showers, dealt, out)
         reader = learned(
-            question, showers, dealt, backbone=order.model, view=view, method=order.method,
+            question, showers, dealt, backbone=order.backbone, view=view, method=order.method,
             rows=rows, seed=order.seed, model=model,
         )  # fmt: skip
         judged = showers[dealt.test]
         own = reader.read(judged) if rows is None else reader.outputs(rows[dealt.test])
-        named = {f"{order.model}, {order.method}": own}
+        named = {f"{order.backbone}, {order.method}": own}
         if order.sceptics:
             named |= sceptics(question, showers, dealt, seed=order.seed)
         return _written(order, question, reader, dealt, judged, named, out, command)
@@ -112,7 +120,7 @@ def _features(
 ) -> Array:
     """Features (N, F) of the showers that are used, from the folder where they are there."""
     used = np.concatenate([dealt.train, dealt.choose, dealt.test])
-    said = [backbone_hash(order.model), asdict(view), len(showers), used.tolist()]
+    said = [backbone_hash(order.backbone), asdict(view), len(showers), used.tolist()]
     digest = hashlib.sha256(json.dumps(said).encode())
     digest.update(showers.deposit.tobytes())
     digest.update(showers.cell.tobytes())
@@ -143,7 +151,7 @@ def _written(
     rocs = {n: pairs(question, o, target, order.seed) for n, o in named.items()
             if question.classes}  # fmt: skip
     notes = {
-        "method": f"{order.method} ({METHODS[order.method]})", "backbone": order.model,
+        "method": f"{order.method} ({METHODS[order.method]})", "backbone": order.backbone,
         "view": f"after block {reader.view.block}, pooling {reader.view.pooling}, noise level "
                 f"{reader.view.level:g}",
         "detector": judged.detector.name if judged.detector else "",

@@ -107,6 +107,7 @@ def test_features_are_found_again(
 
 def test_by_default_half_of_the_blocks_and_the_pooling_of_the_task(tiny_model: Model) -> None:
     assert Order("energy").view(tiny_model) == View(1, "mean+total")
+    assert [Order(task).backbone for task in ("energy", "particle")] == ["base", "codes"]
     assert Order("particle", seed=4).view(tiny_model) == View(1, "front", seed=4)
     assert Order("energy", block=2, pooling="mean").view(tiny_model) == View(2, "mean")
 
