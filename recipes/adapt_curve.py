@@ -72,9 +72,9 @@ JOBS = (
         for m in ("energies", "full")
     ),
     *(Job(d, 1000, "scratch", "micro", 350) for d in (CSI, LAR, PWO)),
-    Job(CSI, 1000, "scratch", "micro", 3000),
+    Job(CSI, 1000, "scratch", "micro", 1000),
     Job(CSI, 10_000, "scratch", "micro", 1500),
-    Job(CSI, 10_000, "scratch", "micro", 5000),
+    Job(CSI, 10_000, "scratch", "micro", 3000),
     Job(CSI, 1000, "scratch", "small", 200),
     Job(CSI, 1000, "scratch", "small", 3900),
     Job(CSI, 10_000, "scratch", "small", 3900),

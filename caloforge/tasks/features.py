@@ -104,7 +104,7 @@ def masked_tokens(
 def tokens_of_a_prior(
     network: Prior, scale: Any, voxels: Tensor, given: Conditions, view: View
 ) -> Tensor:
-    """Tokens of `prior_tokens`, by depth."""
+    """Tokens (B, 1 + N, `ODDS` + D) of a prior, by depth, see `prior_tokens`."""
     return prior_tokens(network, scale, voxels, given, view.block)
 
 
