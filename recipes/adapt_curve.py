@@ -94,7 +94,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, asked.start)]
+    size = "micro" if load_model(asked.start).family == "prior" else "small"
+    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, size)]
     for job in jobs:
         wanted = asked.only is None or job.name in asked.only
         if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
@@ -102,10 +103,9 @@ def main() -> None:
     print(table(jobs, asked.out))
 
 
-def comparable(job: Job, start: str) -> bool:
-    """Whether a job says something of the model `start`: what is trained anew is of its kind."""
-    kind = "micro" if load_model(start).family == "prior" else "small"
-    return job.method != "scratch" or job.size == kind
+def comparable(job: Job, size: str) -> bool:
+    """Whether a job belongs to the start: what is trained anew is of its kind, of `size`."""
+    return job.method != "scratch" or job.size == size
 
 
 def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:

@@ -19,6 +19,7 @@ What the angle does to a shower is still seen, as sampling layers that are cut a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.detector.detector import Detector
+from caloforge.errors import RequestError
 from caloforge.learn.condition import FEATURE_NAMES, PARTICLES, Conditions, conditions
 from caloforge.learn.preprocess import ShowerScale
 from caloforge.simulate.parametric import medium
 
-__all__ = ["Blind", "as_particle"]
+__all__ = ["Blind", "as_particle", "check_told"]
 
 LOWEST, HIGHEST, POINTS = 1e2, 1e6, 400  # MeV; of the curve that is inverted.
 _PARTICLE = FEATURE_NAMES.index(f"pdg_{PARTICLES[0]}")
@@ -94,3 +96,13 @@ def as_particle(given: Conditions, code: int) -> Conditions:
     for number, known in enumerate(PARTICLES):
         features[:, _PARTICLE + number] = float(known == code)
     return given._replace(features=features)
+
+
+def check_told(codes: Sequence[int], tells: bool = True) -> None:
+    """Refuse, with `RequestError`, particles (PDG codes) that models are never told; all of them if
+    one `tells` none apart.
+    """
+    unknown = [code for code in codes if code not in PARTICLES]
+    if unknown or not tells:
+        raise RequestError(f"the model is not told particles with PDG code {unknown}; it can tell "
+                           f"apart {', '.join(map(str, PARTICLES))}")  # fmt: skip

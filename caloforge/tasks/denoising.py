@@ -19,15 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model, diffusion_of
-from caloforge.learn.condition import PARTICLES, Conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.models.diffusion import DiffusionTransformer
 from caloforge.learn.models.process import PROCESSES
 from caloforge.learn.preprocess import Scaled
 from caloforge.progress import progress
 from caloforge.showers.showers import Showers
-from caloforge.tasks.blind import Blind, as_particle
+from caloforge.tasks.blind import Blind, as_particle, check_told
 from caloforge.tasks.features import check_showers, glances
 
 __all__ = ["denoising_losses", "preferred"]
@@ -42,11 +41,8 @@ def denoising_losses(
 
     Raises `RequestError` for a particle that the model is never told, and showers that do not fit.
     """
-    unknown = [code for code in codes if code not in PARTICLES]
     network = diffusion_of(model, "the model")
-    if unknown or network.config.plain:
-        raise RequestError(f"the model is not told particles with PDG code {unknown}; it can tell "
-                           f"apart {', '.join(map(str, PARTICLES))}")  # fmt: skip
+    check_told(codes, tells=not network.config.plain)
     check_showers(model, showers)
     assert showers.detector is not None
     device = next(network.parameters()).device

@@ -28,7 +28,7 @@ from caloforge.learn.checkpoint import Model
 from caloforge.learn.condition import PARTICLES, Conditions
 from caloforge.learn.models.prior import Places, Prior, surprise_of
 from caloforge.learn.models.vqvae import layers_of, whole
-from caloforge.tasks.blind import as_particle
+from caloforge.tasks.blind import as_particle, check_told
 
 __all__ = ["ODDS", "cut_prior", "log_likelihoods", "prior_tokens", "surprises"]
 
@@ -62,13 +62,10 @@ def prior_tokens(
     Before the vector of each place stands how much more it surprises for each of the `PARTICLES`
     but the first, in energies and in codes; with the whole shower's, how much all of it does.
     """
-    parts, tokens = [], torch.empty(0)
-    for number, code in enumerate(PARTICLES):
-        each, said, told = surprises(network, scale, voxels, as_particle(given, code))
-        parts.append(each)
-        if number == 0:
-            tokens = torch.cat([told[:, None], said.hidden[block - 1]], dim=1)
-    apart = torch.stack([part - parts[0] for part in parts[1:]], dim=2)  # (B, 1 + N, P - 1, 2)
+    found = [surprises(network, scale, voxels, as_particle(given, code)) for code in PARTICLES]
+    first, said, told = found[0]
+    tokens = torch.cat([told[:, None], said.hidden[block - 1]], dim=1)
+    apart = torch.stack([each - first for each, _, _ in found[1:]], dim=2)  # (B, 1 + N, P - 1, 2)
     all_of_it = torch.stack([apart[:, :1, :, 0], apart.sum(dim=(1, 3))[:, None]], dim=3)
     apart = torch.cat([all_of_it, apart[:, 1:]], dim=1).flatten(2)
     return torch.cat([apart, F.layer_norm(tokens, tokens.shape[-1:])], dim=2)
@@ -90,10 +87,7 @@ def log_likelihoods(
 
     Raises `RequestError` for a particle that the model is never told, and a model without one.
     """
-    unknown = [code for code in codes if code not in PARTICLES]
-    if unknown:
-        raise RequestError(f"the model is not told particles with PDG code {unknown}; it can tell "
-                           f"apart {', '.join(map(str, PARTICLES))}")  # fmt: skip
+    check_told(codes)
     if not isinstance(model.network, Prior) or not model.network.config.tokeniser.layers:
         raise RequestError("only a prior with layers has a likelihood to compare; take 'codes'")
     parts = [

@@ -13,6 +13,7 @@ import torch
 from caloforge.detector.detector import Detector
 from caloforge.errors import RequestError
 from caloforge.learn.checkpoint import Model, load_model
+from caloforge.learn.condition import Conditions
 from caloforge.showers.showers import Showers
 from caloforge.tasks.blind import Blind, as_particle
 from caloforge.tasks.features import View, cut, features
@@ -36,11 +37,17 @@ def prior(tiny_prior: Path) -> Model:
     return model
 
 
-def test_places_add_up_to_the_likelihood_of_the_prior(
-    prior: Model, toy: Toy, small_detector: Detector
-) -> None:
+@pytest.fixture(scope="module")
+def seen(prior: Model, toy: Toy, small_detector: Detector) -> tuple[torch.Tensor, Conditions]:
+    """Voxels of six showers, and what can be assumed of them."""
     voxels = torch.from_numpy(toy(small_detector, 6).dense())
-    given = Blind(prior.scale, small_detector, CPU)(voxels)
+    return voxels, Blind(prior.scale, small_detector, CPU)(voxels)
+
+
+def test_places_add_up_to_the_likelihood_of_the_prior(
+    prior: Model, seen: tuple[torch.Tensor, Conditions]
+) -> None:
+    voxels, given = seen
     with torch.inference_mode():
         each, _, _ = surprises(prior.network, prior.scale, voxels, given)
         clean = prior.scale(voxels, given)
@@ -51,10 +58,9 @@ def test_places_add_up_to_the_likelihood_of_the_prior(
 
 
 def test_tokens_hold_what_particles_differ_by(
-    prior: Model, toy: Toy, small_detector: Detector
+    prior: Model, seen: tuple[torch.Tensor, Conditions]
 ) -> None:
-    voxels = torch.from_numpy(toy(small_detector, 6).dense())
-    given = Blind(prior.scale, small_detector, CPU)(voxels)
+    voxels, given = seen
     with torch.inference_mode():
         tokens = prior_tokens(prior.network, prior.scale, voxels, given, 1)
     assert tokens.shape == (6, 11, ODDS + 64)
