@@ -72,7 +72,7 @@ JOBS = (
         for m in ("energies", "full")
     ),
     *(Job(d, 1000, "scratch", "micro", 350) for d in (CSI, LAR, PWO)),
-    Job(CSI, 1000, "scratch", "micro", 1000),
+    *(Job(d, 1000, "scratch", "micro", 1000) for d in (CSI, LAR, PWO)),
     Job(CSI, 10_000, "scratch", "micro", 1500),
     Job(CSI, 10_000, "scratch", "micro", 3000),
     Job(CSI, 1000, "scratch", "small", 200),

@@ -1,14 +1,15 @@
 """A trained model made to fit one more detector, in minutes, with some hundred showers of it.
 
 Three things are adapted. The *whitening* of the energies, which decides mean response and
-resolution, gets a correction of the detector's own in closed form (`calibration`). The *network* is
-trained on, from where it stands, by one of five methods:
+resolution, gets a correction of the detector's own in closed form (`calibration`); a prior's law of
+whole showers and the shares of its rings are fitted likewise (`models.totals`, `models.rings`). The
+*network* is trained on, from where it stands, by one of five methods:
 
 - ``full``: all weights;
 - ``bias``: the biases alone (BitFit, Zaken et al., arXiv:2106.10199);
 - ``lora``: adapters of low rank beside every large linear layer, merged into it afterwards
   (`lowrank`);
-- ``energies``: nothing; the whitening alone is corrected, which takes seconds;
+- ``energies``: nothing; all that is fitted is what takes seconds;
 - ``head``: the layers that say what is believed of voxels and energies, and in a diffusion model a
   residual of the detector's own that is added to the condition (`residual`).
 
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import resources
@@ -35,7 +36,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
@@ -75,7 +76,8 @@ METHODS: Mapping[str, float] = MappingProxyType(
     {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
 OWN_RATES: Mapping[tuple[str, str], float] = MappingProxyType({("prior", "head"): 6e-4})
-# Showers of a step; one of a prior, with its decoder, costs twice one of a diffusion model.
+# Steps with a thousand showers, and showers of a step.
+STEPS: Mapping[str, int] = MappingProxyType({"diffusion": 200, "prior": 300})
 BATCH: Mapping[str, int] = MappingProxyType({"diffusion": 64, "prior": 32})
 
 
@@ -158,7 +160,14 @@ def adapt(
             run.best.step if run.best else run.step, summary.seconds, round(calibrated, 4),
             mean_loss(start, run.validation, recipe.seed, True), None, (), out,
         )  # fmt: skip
-        return _closed(run, found, base, old) if run.finished else found
+        if not run.finished:
+            return found
+        if tuning.last:
+            for voxels, given in _each(*to_fit(streams[0], recipe.seed)[1:]):
+                tuning.last(
+                    run.kept().network, run.model.scale, voxels, given.to(run.fabric.device)
+                )
+        return _closed(run, found, base, old)
 
 
 def described(found: Adaptation) -> dict[str, Any]:
@@ -169,7 +178,7 @@ def described(found: Adaptation) -> dict[str, Any]:
 def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: int = 0) -> Recipe:
     """Return how to adapt the model `base`, opened as `name`, to the showers in the files `data`.
 
-    Steps grow with the number of showers up to 200 for a thousand, then with its root: few showers
+    Steps grow with the number of showers up to those of a thousand, then with its root: few showers
     that are seen often are learned by heart, and the few of them that validate cannot tell.
     Raises `RequestError` for an unknown method, no or too few showers.
     """
@@ -181,12 +190,12 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     if n < LEAST:
         raise RequestError(f"{n} showers are too few to adapt to; simulate at least {LEAST}")
     thousands = n / 1000
-    steps = round(200 * min(thousands, thousands**0.5))
+    steps = round(STEPS[base.family] * min(thousands, thousands**0.5))
     learned = base.notes.get("recipe", {})
     return Recipe(
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
         start=name, method=method, steps=steps,
-        batch=min(BATCH.get(base.family, 64), int(n * SHARES["train"]) // 2),
+        batch=min(BATCH[base.family], int(n * SHARES["train"]) // 2),
         learning_rate=OWN_RATES.get((base.family, method), METHODS[method]),
         warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),
@@ -252,16 +261,14 @@ def _begin(
     if fresh:
         network, scale = remeshed(base, voxels, given)
     gains = []
-    told_of = given.features[:, -len(DESCRIPTOR_NAMES) :]
-    _, number = torch.unique(told_of, dim=0, return_inverse=True)
-    for which in range(int(number.max()) + 1):
-        rows = number == which
-        own = Conditions(*(part[rows] for part in given))
+    for some, own in _each(voxels, given):
         if tuning.energies:
             draw = partial(tuning.energies, network)
-            gains.append(calibrate(scale, draw, voxels[rows], own))
+            gains.append(calibrate(scale, draw, some, own))
         if recipe.method == "head" and "residual." in tuning.heads:
-            network.residual.anchor(given.features[rows][0], network.feature_spread)
+            network.residual.anchor(own.features[0], network.feature_spread)
+    if tuning.first:
+        tuning.first(network, scale, voxels, given)
     _choose(network, recipe, tuning, fresh)
     valid = _union(base.valid, valid_range(streams[0], parts))
     run = new_run(recipe, out, streams, network, scale, valid)
@@ -270,6 +277,15 @@ def _begin(
     if recipe.method == "lora":
         run.finish = _merged
     return run, sum(gains) / max(len(gains), 1)
+
+
+def _each(voxels: Tensor, given: Conditions) -> Iterator[tuple[Tensor, Conditions]]:
+    """Yield voxels and conditions of the showers of one detector after the other."""
+    table = given.features[:, -len(DESCRIPTOR_NAMES) :]
+    _, number = torch.unique(table, dim=0, return_inverse=True)
+    for which in range(int(number.max()) + 1):
+        rows = number == which
+        yield voxels[rows], Conditions(*(part[rows] for part in given))
 
 
 def _choose(network: nn.Module, recipe: Recipe, tuning: Tuning, fresh: bool) -> None:

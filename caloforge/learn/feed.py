@@ -4,7 +4,7 @@
 CPU, which reads as fast as it learns. A GPU learns a hundred times faster than files are read; as
 long as all showers fit into its memory they are kept there (`Resident`), and an epoch is one
 permutation of all of them. Either way the batch of a step is a function of (seed, step), and each
-shower of it is mirrored in phi in one half of the cases, which is an exact symmetry.
+shower of it is mirrored in either mirror of a barrel in one half of the cases (`mirrors`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.mirrors import mirrored
 from caloforge.showers.dataset import Sample, ShowerStream
 
 __all__ = ["Feed", "Resident", "Streamed", "conditions_of", "feed"]
@@ -52,9 +52,8 @@ class Streamed:
 
         def prepare() -> Batch:
             step, sample = next(source)
-            flipped = _flipped(self.stream.seed, step, len(sample))[:, None, None, None]
-            voxels = np.where(flipped, sample.voxels[:, :, ::-1], sample.voxels)
-            return torch.from_numpy(voxels), conditions_of(self.stream, sample)
+            batch = torch.from_numpy(sample.voxels), conditions_of(self.stream, sample)
+            return mirrored(*batch, *_chosen(self.stream.seed, step, len(sample)))
 
         with ThreadPoolExecutor(1) as worker:
             ahead = worker.submit(prepare)
@@ -94,10 +93,9 @@ class Resident:
             order = order.to(self.voxels.device)
             for k in range(first, each):
                 rows = order[k * self.batch : (k + 1) * self.batch]
-                flipped = torch.from_numpy(_flipped(self.seed, step, self.batch)).to(rows.device)
-                voxels = self.voxels[rows]
-                voxels = torch.where(flipped[:, None, None, None], voxels.flip(2), voxels)
-                yield voxels, Conditions(*(part[rows] for part in self.given))
+                given = Conditions(*(part[rows] for part in self.given))
+                chosen = _chosen(self.seed, step, self.batch).to(rows.device)
+                yield mirrored(self.voxels[rows], given, *chosen)
                 step += 1
 
     def all(self) -> Iterator[Batch]:
@@ -119,6 +117,6 @@ def feed(stream: ShowerStream, device: torch.device) -> Feed:
     return Streamed(stream, device)
 
 
-def _flipped(seed: int, step: int, showers: int) -> NDArray[np.bool_]:
-    """Which showers (B,) of the batch of a step are mirrored."""
-    return np.random.default_rng([seed, step]).random(showers) < 0.5
+def _chosen(seed: int, step: int, showers: int) -> Tensor:
+    """Which showers of the batch of a step are mirrored, across and along the beam (2, B)."""
+    return torch.from_numpy(np.random.default_rng([seed, step]).random((2, showers)) < 0.5)

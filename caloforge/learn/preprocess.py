@@ -18,7 +18,7 @@ sketch are then whitened with a mean and a spread that depend on the conditions,
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
 For a detector that a model was adapted to, a correction of both is added, smooth in energy and
-angle (`caloforge.learn.calibration`).
+angle (`caloforge.learn.calibration`), and its rings may have gains (`models.rings`).
 """
 
 from __future__ import annotations
@@ -190,6 +190,7 @@ class ShowerScale(nn.Module):
         super().__init__()
         self.sketch, self.counted = sketch, counted
         self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
+        self.rings = Residual(sketch.shape[0])  # logarithms of gains, see `models.rings`
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
@@ -240,13 +241,15 @@ class ShowerScale(nn.Module):
         best = odds == odds.amax(dim=(1, 2, 3), keepdim=True)
         filled = filled | (best & ~filled.flatten(1).any(dim=1)[:, None, None, None])
         layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
+        if len(self.rings):
+            mev = mev * self.rings(conditions.features).exp()[:, :, None, None]
         return closed(torch.where(filled, mev, 0.0), layers[:, None, None, :], dim=(1, 2))
 
     def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
         """Number of hits (B, Z) of each layer from whitened energies (B, K)."""
         z = self.sketch.shape[2]
         raw = self.energies.inverse(white, conditions.features).clamp(max=20.0)
-        hits = raw[:, 1 + z : 1 + 2 * z].expm1().clamp(min=0.0)
+        hits = raw[:, 1 + z : 1 + 2 * z].expm1().clamp(min=0.0).round()
         if self.counted:
             hits = hits * (raw[:, -1:].expm1() / hits.sum(dim=1, keepdim=True).clamp(min=1.0))
         return hits.round()

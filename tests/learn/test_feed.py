@@ -1,4 +1,4 @@
-"""Feeds: every shower of a split, batches that are a function of the step, and mirrors in phi."""
+"""Feeds: every shower of a split, batches that are a function of the step, and mirrors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from caloforge.learn.condition import FEATURE_NAMES
 from caloforge.learn.feed import CHUNK, Feed, Resident, Streamed, feed
 from caloforge.showers.dataset import ShowerStream
 
 CPU = torch.device("cpu")
+COSINE = FEATURE_NAMES.index("cos_theta")
 
 
 def fed(kind: type, files: list[Path], **other: int) -> Feed:
@@ -55,23 +57,26 @@ def test_an_epoch_in_memory_is_a_permutation_of_all(toy_files: list[Path]) -> No
 
 
 @pytest.mark.parametrize("kind", [Streamed, Resident])
-def test_half_of_the_showers_are_mirrored_and_nothing_else(
+def test_every_image_of_a_shower_comes_as_often_with_its_angle(
     kind: type, toy_files: list[Path]
 ) -> None:
     made = fed(kind, toy_files)
     known = {
-        float(e): v
+        float(e): (v, float(f))
         for voxels, given in made.all()
-        for v, e in zip(voxels, given.energy, strict=True)
+        for v, e, f in zip(voxels, given.energy, given.features[:, COSINE], strict=True)
     }
-    straight = mirrored = 0
+    count = np.zeros(4)
     for voxels, given in itertools.islice(made.batches(), 20):
-        for shower, energy in zip(voxels, given.energy, strict=True):
-            as_it_was = known[float(energy)]
-            assert torch.equal(shower, as_it_was) or torch.equal(shower, as_it_was.flip(1))
-            straight += torch.equal(shower, as_it_was)
-            mirrored += torch.equal(shower, as_it_was.flip(1))
-    assert 50 < straight < 110 and 50 < mirrored < 110
+        told = given.features[:, COSINE]
+        for shower, energy, cosine in zip(voxels, given.energy, told, strict=True):
+            as_it_was, before = known[float(energy)]
+            images = [as_it_was, as_it_was.flip(1)]
+            images += [image.roll(2, 1) for image in images]  # half of four sectors
+            seen = [torch.equal(shower, image) for image in images]
+            assert any(seen) and float(cosine) == (before if any(seen[:2]) else -before)
+            count += seen
+    assert all(15 < n < 65 for n in count) and count.sum() == 160
 
 
 def test_a_cpu_is_fed_from_files(toy_files: list[Path]) -> None:

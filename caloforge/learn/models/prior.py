@@ -14,8 +14,7 @@ in their whitened unit, and codes) and in bits a code.
 
 A shower is drawn in N passes with a memory of keys and values, each pass a choice among K codes by
 one uniform number of the shower's own: at a temperature, and among the k likeliest if so asked. The
-tokeniser is part of the checkpoint, unchanged; where the whole is adapted to a detector, its
-decoder learns too, by what it says of voxels given their codes.
+tokeniser is part of the checkpoint, unchanged; where the whole is adapted, its decoder learns too.
 """
 
 from __future__ import annotations
@@ -215,9 +214,7 @@ class Prior(nn.Module):
         return of_energies, surprise_of(codes, said.logits).sum(dim=1)
 
     def surprise_of_whole(self, energies: Tensor, given: Conditions) -> Tensor:
-        """Negative logarithm of the likelihood (B,) in nats of what energies (B, K) say of whole
-        showers.
-        """
+        """The same (B,) of what energies (B, K) say of whole showers alone."""
         told, first = self.told(given), whole(self.config.tokeniser, energies)
         each = [self.believe(told, first[:, :k]).surprise(x) for k, x in enumerate(first.T)]
         return torch.stack(each).sum(dim=0)
@@ -249,7 +246,7 @@ class Prior(nn.Module):
 
     def draw_energies(self, given: Conditions, noise: Numbers) -> Tensor:
         """Draw energies of the whole shower (B, k), whitened, in their order."""
-        told: Tensor = self.told(given)
+        told = self.told(given)
         drawn = told[:, :0]
         for _ in self.energies:
             chance, normal = noise.rows(2).unbind(dim=1)
@@ -318,7 +315,8 @@ def losses(
     network: Prior, clean: Scaled, given: Conditions, draw: torch.Generator, aim: Aim
 ) -> dict[str, Tensor]:
     """Nats of the energies and of the codes of B showers, and when adapting of their voxels given
-    the codes, all () and divided by the number of codes.
+    the codes, all () and divided by the number of codes. The decoder, which takes most of the time
+    and learns least, is taught with every second shower.
     """
     tokeniser = network.tokeniser
     with torch.no_grad():
@@ -327,6 +325,9 @@ def losses(
     energies, words = network.surprise(codes, clean.energies, given)
     parts = {"energies": energies.mean() / n, "codes": words.mean() / n}
     if aim.adapting:
+        few = slice(None, None, 2 if torch.is_grad_enabled() else 1)
+        codes, clean = codes[few], Scaled(*(part[few] for part in clean))
+        given = Conditions(*(part[few] for part in given))
         said = tokeniser.decode(tokeniser.quantiser.look_up(codes), clean.energies, given)
         each = tokeniser.surprise(said, clean, given, draw)
         parts["voxels"] = each * clean.voxels[0].numel() / n

@@ -5,6 +5,10 @@ it: a code goes on meaning what it meant, and the codes of the new showers are k
 step on. The prior learns what is likely of them, and the part of the decoder that reads codes
 learns what voxels they stand for. No weight belongs to both, so neither waits for the other; the
 loss is the surprise of the whole shower, of energies, codes and voxels, in nats a place.
+
+Two things are fitted in seconds, whatever the method: the law of energy and hits of whole showers
+before all that (`caloforge.learn.models.totals`), and what rings hold after it
+(`caloforge.learn.models.rings`).
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from torch import Tensor
 from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Tuning
+from caloforge.learn.models.rings import fit_rings
+from caloforge.learn.models.totals import fit_totals
 from caloforge.learn.noise import Noise
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["tuning"]
 
 HEADS = (
-    "energies.", "profile.head.", "head.", "head_vector.", "tokeniser.head.",
+    "profile.head.", "head.", "head_vector.", "tokeniser.head.",
     "tokeniser.patchwork.",
 )  # fmt: skip
 LEARNS = (
@@ -50,7 +56,7 @@ def tuning(model: Model, name: str, shape: tuple[int, int, int]) -> Tuning:
             f"'{name}' knows a mesh of {config.shape} cells, the showers have {shape}; simulate "
             "them on that mesh, or adapt a diffusion model"
         )
-    return Tuning(energies, HEADS, LEARNS)
+    return Tuning(energies, HEADS, LEARNS, fit_totals, fit_rings)
 
 
 def energies(network: Prior, given: Conditions, noise: Noise) -> Tensor:
