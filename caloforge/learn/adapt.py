@@ -190,12 +190,12 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     if n < LEAST:
         raise RequestError(f"{n} showers are too few to adapt to; simulate at least {LEAST}")
     thousands = n / 1000
-    steps = round(STEPS[base.family] * min(thousands, thousands**0.5))
+    steps = round(STEPS.get(base.family, 200) * min(thousands, thousands**0.5))
     learned = base.notes.get("recipe", {})
     return Recipe(
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
         start=name, method=method, steps=steps,
-        batch=min(BATCH[base.family], int(n * SHARES["train"]) // 2),
+        batch=min(BATCH.get(base.family, 64), int(n * SHARES["train"]) // 2),
         learning_rate=OWN_RATES.get((base.family, method), METHODS[method]),
         warmup=max(1, steps // 20), decay=0.9, ema=0.98,
         weight_decay=0.0, masked=learned.get("masked", 0.0), untold=learned.get("untold", 0.0),

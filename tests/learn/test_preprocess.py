@@ -10,7 +10,9 @@ import torch
 
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
-from caloforge.learn.preprocess import CUT_MEV, ConditionalScale, Drawn, ShowerScale, quantities
+from caloforge.learn.preprocess import (
+    CUT_MEV, ConditionalScale, Drawn, NoSketch, ShowerScale, quantities,
+)  # fmt: skip
 from caloforge.learn.tokens import Patches
 from caloforge.showers.showers import Showers
 
@@ -38,6 +40,20 @@ def test_inverse_undoes_forward(scale: ShowerScale, batch: tuple[torch.Tensor, C
     voxels, given = batch
     back = scale.inverse(scale(voxels, given), given)
     assert torch.allclose(back, voxels, rtol=1e-4, atol=1e-4)
+
+
+def test_hits_that_were_spread_out_come_back_exactly(
+    batch: tuple[torch.Tensor, Conditions],
+) -> None:
+    """Also where many layers are empty, whose spread-out hits would add up to some."""
+    voxels, given = batch
+    voxels = voxels.clone()
+    voxels[:, :, :, 1::2] = 0.0
+    counted = ShowerScale(NoSketch((3, 4, 10)), counted=True)
+    counted.fit(voxels, given, steps=50)
+    white = counted(voxels, given, torch.Generator().manual_seed(0)).energies
+    wanted = (voxels >= CUT_MEV).sum(dim=(1, 2))
+    assert torch.equal(counted.hits(white, given).long(), wanted)
 
 
 def test_energy_closes_for_any_draw(
