@@ -20,7 +20,7 @@ from caloforge.cli.app import (
 )
 
 Method = Annotated[
-    str, typer.Option(help="full, bias, lora, head, or energies (only the whitening, in seconds).")
+    str, typer.Option(help="full, bias, lora, head, or energies (only what is fitted in seconds).")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
 

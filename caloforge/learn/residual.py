@@ -41,11 +41,14 @@ class Residual(nn.Module):
         return len(self.anchors)
 
     def _resize(self, anchors: int) -> None:
-        self.register_buffer("anchors", torch.zeros(anchors, _D))
-        self.register_buffer("unit", torch.ones(anchors, _D))
-        self.register_buffer("reach", torch.tensor([-torch.inf, torch.inf]).repeat(anchors, 1))
+        known = self._buffers.get("anchors")
+        device = known.device if known is not None else None
+        self.register_buffer("anchors", torch.zeros(anchors, _D, device=device))
+        self.register_buffer("unit", torch.ones(anchors, _D, device=device))
+        ends = torch.tensor([-torch.inf, torch.inf], device=device)
+        self.register_buffer("reach", ends.repeat(anchors, 1))
         # No weight without an anchor: it would never have a gradient.
-        fresh = nn.Parameter(torch.zeros(anchors, self.count)) if anchors else None
+        fresh = nn.Parameter(torch.zeros(anchors, self.count, device=device)) if anchors else None
         self.register_parameter("values", fresh)
 
     @torch.no_grad()

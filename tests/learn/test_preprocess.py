@@ -11,7 +11,12 @@ import torch
 from caloforge.detector.detector import Detector
 from caloforge.learn.condition import FEATURE_NAMES, Conditions, conditions
 from caloforge.learn.preprocess import (
-    CUT_MEV, ConditionalScale, Drawn, NoSketch, ShowerScale, quantities,
+    CUT_MEV,
+    ConditionalScale,
+    Drawn,
+    NoSketch,
+    ShowerScale,
+    quantities,
 )  # fmt: skip
 from caloforge.learn.tokens import Patches
 from caloforge.showers.showers import Showers

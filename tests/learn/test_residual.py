@@ -56,3 +56,10 @@ def test_it_is_saved_with_its_anchors_and_without_any_leaves_no_trace() -> None:
     assert torch.equal(again(here[None]), residual(here[None]))
     again.load_state_dict({})
     assert len(again) == 0
+
+
+def test_an_anchor_is_where_the_others_are() -> None:
+    residual, here = one()
+    residual.to("meta")
+    residual._resize(2)
+    assert {part.device.type for part in residual.state_dict().values()} == {"meta"}

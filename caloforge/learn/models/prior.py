@@ -246,7 +246,7 @@ class Prior(nn.Module):
 
     def draw_energies(self, given: Conditions, noise: Numbers) -> Tensor:
         """Draw energies of the whole shower (B, k), whitened, in their order."""
-        told = self.told(given)
+        told: Tensor = self.told(given)
         drawn = told[:, :0]
         for _ in self.energies:
             chance, normal = noise.rows(2).unbind(dim=1)
