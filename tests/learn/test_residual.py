@@ -59,7 +59,7 @@ def test_it_is_saved_with_its_anchors_and_without_any_leaves_no_trace() -> None:
 
 
 def test_an_anchor_is_where_the_others_are() -> None:
-    residual, here = one()
+    residual = one()[0]
     residual.to("meta")
     residual._resize(2)
     assert {part.device.type for part in residual.state_dict().values()} == {"meta"}

@@ -1,11 +1,11 @@
 r"""What each ring of the mesh holds of a shower, set right for one more detector.
 
-A decoder is taught what is likely of the logarithm of a voxel's energy. What a ring holds is a mean
-of energies, which the few largest voxels decide: the logarithm hardly minds a tail that is somewhat
-too long, and in a detector that it has not seen, outer rings get some per cent too much. So the
-showers are put through the codes and back, which leaves energies, hits and codes as they were, and
-the logarithm of what each ring lacks is kept as a residual at the detector's anchor
-(`caloforge.learn.residual`). It moves energy between the voxels of a layer; layers stay.
+Decoder and prior are taught what is likely, a decoder of the logarithm of a voxel's energy. What a
+ring holds is a mean of energies, which the few largest voxels decide: the logarithm hardly minds a
+tail that is somewhat too long, and in a new detector outer rings get some per cent too much. So
+showers of the same primaries are drawn, and the logarithm of what each ring lacks is kept as a
+residual at the detector's anchor (`caloforge.learn.residual`). It moves energy between the voxels
+of a layer; layers stay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from caloforge.learn.calibration import shrunk
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.vqvae import reconstruct
+from caloforge.learn.models.vqvae import shower
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import ShowerScale
 
@@ -46,14 +46,21 @@ def fit_rings(network: Prior, scale: ShowerScale, voxels: Tensor, given: Conditi
     for some in torch.split(rows, BATCH):
         told = Conditions(*(part[some] for part in given))
         noise = Noise(some.numpy().astype(np.uint64), device)
-        seen = voxels[some].to(device)
-        true.append(_shares(seen))
-        made.append(_shares(reconstruct(network.tokeniser, scale, seen, told, noise)))
+        true.append(_shares(voxels[some].to(device)))
+        made.append(_shares(_drawn(network, scale, told, noise)))
     wanted, found = torch.cat(true), torch.cat(made)  # (N, R) each
     level = wanted.mean(dim=0).clamp(min=1e-9)
     gain = (level / found.mean(dim=0).clamp(min=1e-9)).log()
     chance = (found - wanted).var(dim=0) / len(rows) / level.square()
     scale.rings.values[number] = shrunk(gain[None], chance, [len(gain)])[0]
+
+
+def _drawn(network: Prior, scale: ShowerScale, given: Conditions, noise: Noise) -> Tensor:
+    """Showers (B, R, PHI, Z) in MeV under conditions."""
+    tokeniser = network.tokeniser
+    codes, energies = network.draw_codes(network.draw_energies(given, noise), given, noise)
+    said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
+    return shower(tokeniser, scale, said, energies, given, noise)
 
 
 def _shares(voxels: Tensor) -> Tensor:
