@@ -163,10 +163,9 @@ def adapt(
         if not run.finished:
             return found
         if tuning.last:
+            kept, device = run.kept(), run.fabric.device
             for voxels, given in _each(*to_fit(streams[0], recipe.seed)[1:]):
-                tuning.last(
-                    run.kept().network, run.model.scale, voxels, given.to(run.fabric.device)
-                )
+                tuning.last(kept.network, kept.scale, voxels, given.to(device))
         return _closed(run, found, base, old)
 
 
