@@ -76,8 +76,9 @@ METHODS: Mapping[str, float] = MappingProxyType(
     {"full": 5e-4, "bias": 4e-3, "lora": 1.5e-3, "head": 2.5e-3, "energies": 1e-3}
 )
 OWN_RATES: Mapping[tuple[str, str], float] = MappingProxyType({("prior", "head"): 6e-4})
-# Steps with a thousand showers, and showers of a step.
+# Steps for each thousand showers, up to how many thousands, and showers of a step.
 STEPS: Mapping[str, int] = MappingProxyType({"diffusion": 200, "prior": 300})
+UP_TO: Mapping[str, int] = MappingProxyType({"diffusion": 1, "prior": 3})
 BATCH: Mapping[str, int] = MappingProxyType({"diffusion": 64, "prior": 32})
 
 
@@ -177,8 +178,8 @@ def described(found: Adaptation) -> dict[str, Any]:
 def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: int = 0) -> Recipe:
     """Return how to adapt the model `base`, opened as `name`, to the showers in the files `data`.
 
-    Steps grow with the number of showers up to those of a thousand, then with its root: few showers
-    that are seen often are learned by heart, and the few of them that validate cannot tell.
+    Steps grow with the number of showers up to some thousands, then with its root: few showers that
+    are seen often are learned by heart, and the few of them that validate cannot tell.
     Raises `RequestError` for an unknown method, no or too few showers.
     """
     if method not in METHODS:
@@ -189,7 +190,8 @@ def schedule(name: str, base: Model, data: Sequence[Path], method: str, seed: in
     if n < LEAST:
         raise RequestError(f"{n} showers are too few to adapt to; simulate at least {LEAST}")
     thousands = n / 1000
-    steps = round(STEPS.get(base.family, 200) * min(thousands, thousands**0.5))
+    most = UP_TO.get(base.family, 1)
+    steps = round(STEPS.get(base.family, 200) * min(thousands, (most * thousands) ** 0.5))
     learned = base.notes.get("recipe", {})
     return Recipe(
         model=base.family, size=learned.get("size", "tiny"), data=[str(path) for path in data],
