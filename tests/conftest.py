@@ -68,6 +68,17 @@ def toy_showers(detector: Detector, n: int, seed: int = 0) -> Showers:
     )  # fmt: skip
 
 
+def prepared(showers: Showers, detector: Detector) -> tuple[Tensor, Conditions]:
+    """Voxels (N, R, PHI, Z) in MeV of showers in a detector, and conditions."""
+    import torch
+
+    from caloforge.learn.condition import conditions
+
+    number = np.zeros(len(showers), np.int64)
+    given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
+    return torch.from_numpy(showers.dense()), given
+
+
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Showers]:
     return toy_showers
@@ -76,15 +87,9 @@ def toy() -> Callable[..., Showers]:
 @pytest.fixture(scope="session")
 def toy_batch(small_detector: Detector) -> Callable[[int], tuple[Tensor, Conditions]]:
     """Voxels (N, R, PHI, Z) in MeV of N toy showers in the small detector, and conditions."""
-    import torch
-
-    from caloforge.learn.condition import conditions
 
     def made(n: int) -> tuple[Tensor, Conditions]:
-        showers = toy_showers(small_detector, n)
-        index = np.zeros(n, np.int64)
-        given = conditions([small_detector], index, showers.energy, showers.theta, showers.pdg)
-        return torch.from_numpy(showers.dense()), given
+        return prepared(toy_showers(small_detector, n), small_detector)
 
     return made
 

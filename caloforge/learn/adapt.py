@@ -2,7 +2,7 @@
 
 Three things are adapted. The *whitening* of the energies, which decides mean response and
 resolution, gets a correction of the detector's own in closed form (`calibration`); a prior's law of
-whole showers and the shares of its rings are fitted likewise (`models.totals`, `models.rings`). The
+whole showers and the shares of its rings are fitted likewise (`models.totals`, `rings`). The
 *network* is trained on, from where it stands, by one of five methods:
 
 - ``full``: all weights;
@@ -41,14 +41,14 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.files import atomic_path, claimed_folder
-from caloforge.learn.calibration import calibrate
+from caloforge.learn.calibration import Draw, calibrate
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.feed import feed
 from caloforge.learn.loop import mean_loss, run_loop
 from caloforge.learn.lowrank import merged, with_adapters
 from caloforge.learn.memory import keep_freed_memory
-from caloforge.learn.models.family import Tuning, family
+from caloforge.learn.models.family import Manner, Tuning, family
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.remesh import RESHAPED, remeshed
 from caloforge.learn.run import Run, check_folder, save, working
@@ -63,6 +63,7 @@ __all__ = [
     "Guarded",
     "adapt",
     "described",
+    "drawing",
     "schedule",
     "shipped_guards",
 ]
@@ -164,9 +165,9 @@ def adapt(
         if not run.finished:
             return found
         if tuning.last:
-            kept, device = run.kept(), run.fabric.device
+            draw = drawing(run.kept(), str(model))
             for voxels, given in _each(*to_fit(streams[0], recipe.seed)[1:]):
-                tuning.last(kept.network, kept.scale, voxels, given.to(device))
+                tuning.last(run.model.scale, draw, voxels, given.to(run.fabric.device))
         return _closed(run, found, base, old)
 
 
@@ -280,13 +281,21 @@ def _begin(
     return run, sum(gains) / max(len(gains), 1)
 
 
+def drawing(model: Model, name: str) -> Draw:
+    """Return what draws voxels (B, R, PHI, Z) in MeV with a model, opened as `name`."""
+    kind = family(model.family)
+    drawn, manner = kind.draw, kind.settle(model, Manner(), name)
+    assert drawn is not None
+    return lambda given, noise: drawn(model.network, model.scale, given, noise, manner)
+
+
 def _each(voxels: Tensor, given: Conditions) -> Iterator[tuple[Tensor, Conditions]]:
     """Yield voxels and conditions of the showers of one detector after the other."""
     table = given.features[:, -len(DESCRIPTOR_NAMES) :]
     _, number = torch.unique(table, dim=0, return_inverse=True)
     for which in range(int(number.max()) + 1):
         rows = number == which
-        yield voxels[rows], Conditions(*(part[rows] for part in given))
+        yield voxels[rows], given.at(rows)
 
 
 def _choose(network: nn.Module, recipe: Recipe, tuning: Tuning, fresh: bool) -> None:

@@ -57,7 +57,7 @@ def calibrate(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions)
         scale.raw_energies(voxels, given, torch.Generator().manual_seed(0)), features
     )  # (N, K)
     rows = torch.linspace(0, len(white) - 1, min(len(white), DRAWN)).round().long()
-    drawn = _drawn(draw, Conditions(*(part[rows] for part in given)))
+    drawn = _drawn(draw, given.at(rows))
     parts = _parts(scale, white.shape[1])
     shift, noise = _mean(q, white)
     target, chance = _mean(q[rows], drawn)
@@ -77,7 +77,7 @@ def _drawn(draw: Draw, given: Conditions) -> Tensor:
     seeds = np.arange(0, 2 * given.showers, 2, dtype=np.uint64)  # odd ones draw what even ones do
     parts = []
     for start in range(0, given.showers, BATCH):
-        some = Conditions(*(part[start : start + BATCH] for part in given))
+        some = given.at(slice(start, start + BATCH))
         parts.append(draw(some, Noise(seeds[start : start + BATCH], given.energy.device)))
     return torch.cat(parts)
 

@@ -49,6 +49,10 @@ class Conditions(NamedTuple):
         """Number of showers B."""
         return len(self.energy)
 
+    def at(self, rows: Tensor | slice) -> Conditions:
+        """Return those of some showers: indices (M,), truth values (B,), or a slice."""
+        return Conditions(*(part[rows] for part in self))
+
     def to(self, device: torch.device) -> Conditions:
         """Return the same on another device."""
         return Conditions(*(tensor.to(device, non_blocking=True) for tensor in self))

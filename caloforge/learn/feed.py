@@ -93,16 +93,15 @@ class Resident:
             order = order.to(self.voxels.device)
             for k in range(first, each):
                 rows = order[k * self.batch : (k + 1) * self.batch]
-                given = Conditions(*(part[rows] for part in self.given))
                 chosen = _chosen(self.seed, step, self.batch).to(rows.device)
-                yield mirrored(self.voxels[rows], given, *chosen)
+                yield mirrored(self.voxels[rows], self.given.at(rows), *chosen)
                 step += 1
 
     def all(self) -> Iterator[Batch]:
         """Yield every shower once, as it is, in parts."""
         for start in range(0, len(self), CHUNK):
             part = slice(start, start + CHUNK)
-            yield self.voxels[part], Conditions(*(tensor[part] for tensor in self.given))
+            yield self.voxels[part], self.given.at(part)
 
 
 Feed = Streamed | Resident

@@ -231,7 +231,7 @@ def mean_loss(model: Model, feed: Feed, seed: int = 0, adapting: bool = False) -
         for k in range(rounds):  # the first of a batch train one stage, the rest the other
             turn = torch.arange(n, device=device).roll(k * n // rounds)
             turned = Scaled(*(part[turn] for part in clean))
-            told = Conditions(*(part[turn] for part in given))
+            told = given.at(turn)
             aim = Aim(adapting=adapting)
             losses = family(model.family).losses(model.network, turned, told, draw, aim)
             # A block too small to be shared out has no loss of one stage: the mean of nothing.

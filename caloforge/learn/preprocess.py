@@ -18,7 +18,7 @@ sketch are then whitened with a mean and a spread that depend on the conditions,
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
 For a detector that a model was adapted to, a correction of both is added, smooth in energy and
-angle (`caloforge.learn.calibration`), and its rings may have gains (`models.rings`).
+angle (`caloforge.learn.calibration`), and its rings may have gains (`caloforge.learn.rings`).
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class ShowerScale(nn.Module):
         super().__init__()
         self.sketch, self.counted = sketch, counted
         self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
-        self.rings = Residual(sketch.shape[0])  # logarithms of gains, see `models.rings`
+        self.rings = Residual(sketch.shape[0])  # logarithms of gains, see `rings`
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)

@@ -13,19 +13,19 @@ import torch
 from caloforge.detector.detector import Detector, parse_detector
 from caloforge.learn.calibration import Draw, calibrate, shrunk
 from caloforge.learn.checkpoint import Model
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.models.denoiser import energies
 from caloforge.learn.noise import Noise
 from caloforge.showers.showers import Showers
-from tests.conftest import SMALL
+from tests.conftest import SMALL, prepared
 
 Prepared = tuple[torch.Tensor, Conditions]
 
 
-def prepared(showers: Showers, detector: Detector, factor: float = 1.0) -> Prepared:
-    number = np.zeros(len(showers), np.int64)
-    given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
-    return factor * torch.from_numpy(showers.dense()), given
+def louder(showers: Showers, detector: Detector) -> Prepared:
+    """Showers that leave a third more than they do."""
+    voxels, given = prepared(showers, detector)
+    return 1.3 * voxels, given
 
 
 def drawing(model: Model) -> Draw:
@@ -41,8 +41,8 @@ def test_a_shifted_response_is_found(
     tiny_model: Model, toy: Callable[..., Showers], between: Detector
 ) -> None:
     scale = copy.deepcopy(tiny_model.scale)
-    voxels, given = prepared(toy(between, 200, seed=5), between, 1.3)
-    fresh, told = prepared(toy(between, 400, seed=6), between, 1.3)
+    voxels, given = louder(toy(between, 200, seed=5), between)
+    fresh, told = louder(toy(between, 400, seed=6), between)
 
     def total() -> torch.Tensor:
         return scale.energies(scale.raw_energies(fresh, told), told.features)[:, 0]
@@ -64,7 +64,7 @@ def test_other_detectors_do_not_notice(
     other = parse_detector(SMALL.format(name="other", lead=9.0))
     features = prepared(toy(other, 20), other)[1].features
     before = scale.energies.moments(features)
-    calibrate(scale, drawing(tiny_model), *prepared(toy(between, 200, seed=5), between, 1.3))
+    calibrate(scale, drawing(tiny_model), *louder(toy(between, 200, seed=5), between))
     after = scale.energies.moments(features)
     for one, two in zip(before, after, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
@@ -106,7 +106,7 @@ def test_one_energy_and_one_angle_are_enough_for_a_constant(
     scale = copy.deepcopy(tiny_model.scale)
     showers = toy(between, 200, seed=5)
     showers.energy[:], showers.theta[:] = 20e3, 1.5
-    voxels, given = prepared(showers, between, 1.3)
+    voxels, given = louder(showers, between)
     assert calibrate(scale, drawing(tiny_model), voxels, given) > 0.1
     terms = scale.energies.residual.values.reshape(4, -1)
     assert terms[0].abs().max() > 0.1 and torch.equal(terms[1:], torch.zeros_like(terms[1:]))
@@ -116,7 +116,7 @@ def test_beyond_its_energies_a_correction_is_that_at_their_end(
     tiny_model: Model, toy: Callable[..., Showers], between: Detector
 ) -> None:
     plain, scale = tiny_model.scale, copy.deepcopy(tiny_model.scale)
-    voxels, given = prepared(toy(between, 200, seed=5), between, 1.3)
+    voxels, given = louder(toy(between, 200, seed=5), between)
     calibrate(scale, drawing(tiny_model), voxels, given)
     low = given.features[given.energy.argmin()].repeat(2, 1)
     low[1, 0] -= 3.0  # twenty times less energy

@@ -17,7 +17,7 @@ from caloforge.learn.preprocess import (
     NoSketch,
     ShowerScale,
     quantities,
-)  # fmt: skip
+)
 from caloforge.learn.tokens import Patches
 from caloforge.showers.showers import Showers
 

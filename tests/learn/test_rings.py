@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,20 +10,18 @@ import pytest
 import torch
 
 from caloforge.detector.detector import Detector, parse_detector
+from caloforge.learn.adapt import drawing
 from caloforge.learn.checkpoint import Model, load_model, save_model
-from caloforge.learn.condition import Conditions, conditions
-from caloforge.learn.models.family import Manner, family
-from caloforge.learn.models.rings import fit_rings
+from caloforge.learn.condition import Conditions
 from caloforge.learn.noise import Noise
+from caloforge.learn.rings import fit_rings
 from caloforge.showers.showers import Showers
-from tests.conftest import SMALL
-
-Prepared = tuple[torch.Tensor, Conditions]
+from tests.conftest import SMALL, prepared
 
 
 @pytest.fixture
 def model(tiny_prior: Path) -> Model:
-    return copy.deepcopy(load_model(tiny_prior))
+    return load_model(tiny_prior)
 
 
 @pytest.fixture
@@ -32,20 +29,11 @@ def new() -> Detector:
     return parse_detector(SMALL.format(name="new", lead=3.2))
 
 
-def prepared(showers: Showers, detector: Detector) -> Prepared:
-    number = np.zeros(len(showers), np.int64)
-    given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
-
-
 @torch.no_grad()
 def made(model: Model, given: Conditions) -> torch.Tensor:
     """Showers as they are drawn, always from the same noise."""
     noise = Noise(np.arange(1000, 1000 + given.showers).astype(np.uint64), given.energy.device)
-    kind = family("prior")
-    assert kind.draw is not None
-    settled = kind.settle(model, Manner(), "m")
-    return kind.draw(model.network, model.scale, given, noise, settled)
+    return drawing(model, "m")(given, noise)
 
 
 def shares(voxels: torch.Tensor) -> torch.Tensor:
@@ -61,7 +49,7 @@ def test_what_rings_lack_is_given_back_and_layers_stay(
     voxels, given = prepared(toy(new, 200, seed=5), new)
     fresh, told = prepared(toy(new, 200, seed=6), new)
     before = made(model, told)
-    fit_rings(model.network, model.scale, voxels * thin, given)
+    fit_rings(model.scale, drawing(model, "m"), voxels * thin, given)
     gains = model.scale.rings.values[0]
     assert gains[0] > 0 > gains[1] > gains[2]
     after = made(model, told)
@@ -76,7 +64,7 @@ def test_other_detectors_keep_their_rings(
     other = parse_detector(SMALL.format(name="other", lead=9.0))
     known = prepared(toy(other, 10), other)[1]
     before = made(model, known)
-    fit_rings(model.network, model.scale, *prepared(toy(new, 100, seed=5), new))
+    fit_rings(model.scale, drawing(model, "m"), *prepared(toy(new, 100, seed=5), new))
     torch.testing.assert_close(made(model, known), before, rtol=1e-3, atol=1e-3)
 
 
@@ -84,9 +72,9 @@ def test_they_are_found_again_whatever_was_there_and_are_saved(
     model: Model, new: Detector, toy: Callable[..., Showers], tmp_path: Path
 ) -> None:
     sample = prepared(toy(new, 60, seed=5), new)
-    fit_rings(model.network, model.scale, *sample)
+    fit_rings(model.scale, drawing(model, "m"), *sample)
     once = model.scale.rings.values.clone()
-    fit_rings(model.network, model.scale, *sample)
+    fit_rings(model.scale, drawing(model, "m"), *sample)
     assert torch.equal(model.scale.rings.values, once) and len(model.scale.rings) == 1
     save_model(model, tmp_path / "model")
     assert torch.equal(load_model(tmp_path / "model").scale.rings.values, once)

@@ -6,29 +6,22 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from caloforge.detector.detector import Detector, parse_detector
+from caloforge.detector.detector import parse_detector
 from caloforge.learn.checkpoint import Model, load_model
-from caloforge.learn.condition import Conditions, conditions
+from caloforge.learn.condition import Conditions
 from caloforge.learn.models.totals import fit_totals
 from caloforge.showers.showers import Showers
-from tests.conftest import SMALL
+from tests.conftest import SMALL, prepared
 
 Prepared = tuple[torch.Tensor, Conditions]
 
 
 @pytest.fixture
 def model(tiny_prior: Path) -> Model:
-    return copy.deepcopy(load_model(tiny_prior))
-
-
-def prepared(showers: Showers, detector: Detector) -> Prepared:
-    number = np.zeros(len(showers), np.int64)
-    given = conditions([detector], number, showers.energy, showers.theta, showers.pdg)
-    return torch.from_numpy(showers.dense()), given
+    return load_model(tiny_prior)
 
 
 @torch.no_grad()

@@ -76,9 +76,9 @@ class Tuning:
     energies: draws whitened energies (B, K) of showers from a network, conditions and noise, to
     which the whitening is corrected, or None for a network that draws none; heads: how the names of
     weights begin that say what is believed of voxels and energies; learns: of all that may learn;
-    first, last: fit in closed form or in seconds, with every method, what is fitted before the
-    first step and after the last one, given the network, its preprocessing, voxels (N, R, PHI, Z)
-    in MeV and their conditions, all of one detector for `last`.
+    first, last: fit in seconds, with every method, what is fitted before the first step and after
+    the last one: to voxels (N, R, PHI, Z) in MeV and their conditions, given before them the
+    network and its preprocessing, or the preprocessing and what draws showers of one detector.
     """
 
     energies: Callable[[Any, Conditions, Noise], Tensor] | None

@@ -326,8 +326,7 @@ def losses(
     parts = {"energies": energies.mean() / n, "codes": words.mean() / n}
     if aim.adapting:
         few = slice(None, None, 2 if torch.is_grad_enabled() else 1)
-        codes, clean = codes[few], Scaled(*(part[few] for part in clean))
-        given = Conditions(*(part[few] for part in given))
+        codes, clean, given = codes[few], Scaled(*(part[few] for part in clean)), given.at(few)
         said = tokeniser.decode(tokeniser.quantiser.look_up(codes), clean.energies, given)
         each = tokeniser.surprise(said, clean, given, draw)
         parts["voxels"] = each * clean.voxels[0].numel() / n

@@ -8,7 +8,7 @@ loss is the surprise of the whole shower, of energies, codes and voxels, in nats
 
 Two things are fitted in seconds, whatever the method: the law of energy and hits of whole showers
 before all that (`caloforge.learn.models.totals`), and what rings hold after it
-(`caloforge.learn.models.rings`).
+(`caloforge.learn.rings`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from caloforge.errors import RequestError
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Tuning
-from caloforge.learn.models.rings import fit_rings
 from caloforge.learn.models.totals import fit_totals
 from caloforge.learn.noise import Noise
+from caloforge.learn.rings import fit_rings
 
 if TYPE_CHECKING:
     from caloforge.learn.checkpoint import Model
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tuning"]
 
-HEADS = (
-    "profile.head.", "head.", "head_vector.", "tokeniser.head.",
-    "tokeniser.patchwork.",
-)  # fmt: skip
+HEADS = ("profile.head.", "head.", "head_vector.", "tokeniser.head.", "tokeniser.patchwork.")
 LEARNS = (
     *HEADS, "condition.", "profile.", "embed_", "depths.", "blocks.", "modulation.",
     "tokeniser.from_code.", "tokeniser.decoder.",

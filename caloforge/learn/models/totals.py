@@ -35,9 +35,8 @@ LOOK = 25  # Steps between two judgements.
 HELD = 5  # One shower of so many judges.
 REHEARSED = 4096  # Showers of other detectors.
 
-_ENERGY, _OVER = (FEATURE_NAMES.index(n) for n in ("log_energy", "log_energy_over_critical"))
+_OVER = FEATURE_NAMES.index("log_energy_over_critical")
 _CRITICAL = FEATURE_NAMES.index("log_critical_energy_mev")
-_GEV = float(torch.tensor(1e3).log())
 
 
 def fit_totals(network: Prior, scale: ShowerScale, voxels: Tensor, given: Conditions) -> None:
@@ -98,17 +97,14 @@ def _images(scale: ShowerScale, voxels: Tensor, given: Conditions) -> tuple[Tens
 
 
 @torch.no_grad()
-def _others(
-    network: Prior, given: Conditions, draw: torch.Generator
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _others(network: Prior, given: Conditions, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Features (M, F) of the same primaries in other detectors, and energies (M, k) of whole
     showers as the law draws them.
     """
     rows = torch.randint(given.showers, (REHEARSED,), generator=draw)
     features, d = given.features[rows], len(DESCRIPTOR_NAMES)
-    features = features.clone()
     normal = torch.randn(REHEARSED, d, generator=draw)
     features[:, -d:] = network.told.mean[-d:] + network.told.spread[-d:] * normal
-    features[:, _OVER] = features[:, _ENERGY] + _GEV - features[:, _CRITICAL]
+    features[:, _OVER] = given.energy[rows].log() - features[:, _CRITICAL]
     numbers = torch.randn(REHEARSED, 2 * len(network.energies), generator=draw)
     return features, network.draw_energies(given._replace(features=features), Dealt(numbers))

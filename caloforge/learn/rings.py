@@ -10,20 +10,14 @@ of a layer; layers stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from caloforge.learn.calibration import shrunk
+from caloforge.learn.calibration import Draw, shrunk
 from caloforge.learn.condition import Conditions
-from caloforge.learn.models.vqvae import shower
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import ShowerScale
-
-if TYPE_CHECKING:
-    from caloforge.learn.models.prior import Prior
 
 __all__ = ["fit_rings"]
 
@@ -32,9 +26,10 @@ BATCH = 64
 
 
 @torch.no_grad()
-def fit_rings(network: Prior, scale: ShowerScale, voxels: Tensor, given: Conditions) -> None:
+def fit_rings(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions) -> None:
     """Fit the gains of the rings to voxels (N, R, PHI, Z) in MeV, all of one detector.
 
+    `draw` makes voxels (B, R, PHI, Z) in MeV from conditions and noise, by way of `scale`.
     A gain is shrunk to what of it is real, as the correction of the whitening is.
     """
     device = given.energy.device
@@ -44,23 +39,14 @@ def fit_rings(network: Prior, scale: ShowerScale, voxels: Tensor, given: Conditi
     rows = torch.linspace(0, len(voxels) - 1, min(len(voxels), MOST)).round().long()
     true, made = [], []
     for some in torch.split(rows, BATCH):
-        told = Conditions(*(part[some] for part in given))
         noise = Noise((2 * some).numpy().astype(np.uint64), device)  # odd ones draw the same
         true.append(_shares(voxels[some].to(device)))
-        made.append(_shares(_drawn(network, scale, told, noise)))
+        made.append(_shares(draw(given.at(some), noise)))
     wanted, found = torch.cat(true), torch.cat(made)  # (N, R) each
     level = wanted.mean(dim=0).clamp(min=1e-9)
     gain = (level / found.mean(dim=0).clamp(min=1e-9)).log()
     chance = (found - wanted).var(dim=0) / len(rows) / level.square()
     scale.rings.values[number] = shrunk(gain[None], chance, [len(gain)])[0]
-
-
-def _drawn(network: Prior, scale: ShowerScale, given: Conditions, noise: Noise) -> Tensor:
-    """Showers (B, R, PHI, Z) in MeV under conditions."""
-    tokeniser = network.tokeniser
-    codes, energies = network.draw_codes(network.draw_energies(given, noise), given, noise)
-    said = tokeniser.decode(tokeniser.quantiser.look_up(codes), energies, given)
-    return shower(tokeniser, scale, said, energies, given, noise)
 
 
 def _shares(voxels: Tensor) -> Tensor:
