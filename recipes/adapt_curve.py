@@ -8,8 +8,9 @@ with other seeds; without a floor the test file is halved). A job is one line of
 model to the first so many showers by one method, or train from scratch on the same ones, generate
 the primaries of the test file and compare. What is done already is not done again, a run that was
 stopped goes on; `--table` prints what there is as Markdown. `--start`: what to adapt, a prior with
-layers or a diffusion model; what is trained from scratch is of its kind: a tokeniser and a prior of
-size `micro`, so many steps each, or a diffusion model. The showers of docs/adapt.md
+layers or a diffusion model; what is trained from scratch is of its kind: a tokeniser and a prior,
+of size `micro` or of the shape of what is adapted (`same`), so many steps each, or a diffusion
+model. The showers of docs/adapt.md
 (D=recipes/detectors):
 
     caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 10000 --seed 6000
@@ -35,6 +36,7 @@ from judged import COLUMNS, cells, generated
 from caloforge.learn.adapt import adapt
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.loop import Summary
+from caloforge.learn.models import prior, vqvae
 from caloforge.learn.recipe import Recipe
 from caloforge.learn.settings import PriorSettings, VqvaeSettings
 from caloforge.learn.train import train
@@ -43,7 +45,9 @@ from caloforge.showers.formats import open_showers, write_showers
 
 @dataclass(frozen=True)
 class Job:
-    """One row: `method` of an adaptation, ``zero``, or ``scratch`` (`size`, `steps`)."""
+    """One row: `method` of an adaptation, ``zero``, or ``scratch`` (`size`, `steps`); size ``same``
+    is the shape of what is adapted.
+    """
 
     detector: str
     showers: int
@@ -56,7 +60,8 @@ class Job:
     def name(self) -> str:
         """What it is called on disk."""
         if self.method == "scratch":
-            return f"{self.detector}-{self.showers}-scratch-{self.size}-{self.steps}"
+            size = Path(self.start).name if self.size == "same" else self.size
+            return f"{self.detector}-{self.showers}-scratch-{size}-{self.steps}"
         return f"{self.detector}-{self.showers}-{self.method}-{Path(self.start).name}"
 
 
@@ -73,8 +78,8 @@ JOBS = (
     ),
     *(Job(d, 1000, "scratch", "micro", 350) for d in (CSI, LAR, PWO)),
     *(Job(d, 1000, "scratch", "micro", 1000) for d in (CSI, LAR, PWO)),
-    Job(CSI, 10_000, "scratch", "micro", 1500),
-    Job(CSI, 10_000, "scratch", "micro", 3000),
+    *(Job(d, 10_000, "scratch", "micro", n) for d in (CSI, LAR, PWO) for n in (1500, 3000)),
+    *(Job(d, 1000, "scratch", "same", 1000) for d in (CSI, LAR, PWO)),
     Job(CSI, 1000, "scratch", "small", 200),
     Job(CSI, 1000, "scratch", "small", 3900),
     Job(CSI, 10_000, "scratch", "small", 3900),
@@ -94,8 +99,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    size = "micro" if load_model(asked.start).family == "prior" else "small"
-    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, size)]
+    sizes = ("micro", "same") if load_model(asked.start).family == "prior" else ("small",)
+    jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, sizes)]
     for job in jobs:
         wanted = asked.only is None or job.name in asked.only
         if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
@@ -103,9 +108,9 @@ def main() -> None:
     print(table(jobs, asked.out))
 
 
-def comparable(job: Job, size: str) -> bool:
-    """Whether a job belongs to the start: what is trained anew is of its kind, of `size`."""
-    return job.method != "scratch" or job.size == size
+def comparable(job: Job, sizes: Sequence[str]) -> bool:
+    """Whether a job belongs to the start: what is trained anew is of its kind, of `sizes`."""
+    return job.method != "scratch" or job.size in sizes
 
 
 def measured(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
@@ -167,20 +172,34 @@ def scratch(job: Job, asked: argparse.Namespace) -> dict[str, Any]:
     assert job.steps is not None
     out = asked.out / job.name
     common: dict[str, Any] = dict(
-        size=job.size, data=[str(first_of(job, asked))], steps=job.steps, batch=64,
-        warmup=min(50, job.steps // 10), patience=10**6, validate_every=max(1, job.steps // 12),
+        data=[str(first_of(job, asked))], steps=job.steps, batch=64, patience=10**6,
+        warmup=min(50, job.steps // 10), validate_every=max(1, job.steps // 12),
     )  # fmt: skip
-    if job.size != "micro":
-        found = trained(Recipe(**common, learning_rate=4e-3, decay=0.8, ema=0.98, masked=0.15,
-                               untold=0.05), out)  # fmt: skip
+    if job.size == "small":
+        found = trained(Recipe(**common, size="small", learning_rate=4e-3, decay=0.8, ema=0.98,
+                               masked=0.15, untold=0.05), out)  # fmt: skip
         return {"steps": found.step, "seconds": found.seconds}
     common |= dict(learning_rate=5e-3, decay=0.5, ema=0.99)
-    known = VqvaeSettings(layers=True, codes=512, mixture=2)
+    known, sizes = VqvaeSettings(layers=True, codes=512, mixture=2), ("micro", "micro")
+    if job.size == "same":
+        known, sizes = shape_of(job.start)
     tokens = out.with_name(f"{out.name}-tokens")
-    first = trained(Recipe(**common, model="vqvae", vqvae=known), tokens)
-    prior = PriorSettings(tokeniser=str(tokens), mixture=6)
-    then = trained(Recipe(**common, model="prior", prior=prior, scale_steps=1), out)
+    first = trained(Recipe(**common, model="vqvae", size=sizes[0], vqvae=known), tokens)
+    told = PriorSettings(tokeniser=str(tokens), mixture=6)
+    then = trained(Recipe(**common, model="prior", size=sizes[1], prior=told, scale_steps=1), out)
     return {"steps": first.step + then.step, "seconds": first.seconds + then.seconds}
+
+
+def shape_of(start: str) -> tuple[VqvaeSettings, tuple[str, str]]:
+    """Settings of the tokeniser of a prior, and the sizes of the two."""
+    config = load_model(start).network.config
+    known = config.tokeniser
+    sizes = (
+        next(n for n, s in of.items() if (s["width"], s["depth"]) == (one.width, one.depth))
+        for of, one in ((vqvae.SIZES, known), (prior.SIZES, config))
+    )
+    settings = VqvaeSettings(layers=True, codes=known.codes, mixture=known.mixture, near=known.near)
+    return settings, (next(sizes), next(sizes))
 
 
 def trained(recipe: Recipe, out: Path) -> Summary:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from caloforge.detector.descriptors import DESCRIPTOR_NAMES
 from caloforge.errors import RequestError
 from caloforge.files import atomic_path, claimed_folder
-from caloforge.learn.calibration import Draw, calibrate
+from caloforge.learn.calibration import Draw, calibrate, spread_out
 from caloforge.learn.checkpoint import Model, ValidRange, load_model
 from caloforge.learn.condition import Conditions
 from caloforge.learn.feed import feed
@@ -70,7 +70,8 @@ __all__ = [
 
 LEAST = 20  # Showers; fewer say nothing about a detector.
 SHARES: Mapping[str, float] = MappingProxyType({"train": 0.9, "validation": 0.1})
-GUARDED = 256  # Showers of an old detector that are looked at.
+GUARDED = 128  # Showers of an old detector that are looked at.
+EXAMPLES = 2000  # Showers of a detector that draws are compared with once all is learned.
 
 # Learning rate of each method, in those of the optimiser (`muon`), and where a kind needs another.
 METHODS: Mapping[str, float] = MappingProxyType(
@@ -99,8 +100,9 @@ class Adaptation:
 
     `step` of `steps` done in `seconds`; `best_step`: where the weights that are kept were;
     `calibrated`: by how much the correction of the whitening moves a quantity, in spreads;
-    `before`, `after`: loss on the showers kept for validation, of the old network and the new;
-    `guarded`: the same on old detectors. `after` and `guarded` are empty until it is done.
+    `before`, `after`: loss on the showers kept for validation, of the network before its first step
+    and as it is kept; `guarded`: loss of the old and the new model on old detectors. `after` and
+    `guarded` are empty until it is done.
     """
 
     model: str
@@ -151,22 +153,20 @@ def adapt(
     old = [_guard(path, shape) for path in chosen]
     with claimed_folder(out):
         check_folder(recipe, out, resume)
-        run, calibrated = _begin(recipe, out, base, tuning, streams)
-    started = copy.deepcopy(run.model.network)
+        run, calibrated, examples = _begin(recipe, out, base, tuning, streams)
     with working(run):
         summary = run_loop(run, minutes)
-        start = replace(run.model, network=started)
         found = Adaptation(
             str(model), method, tuple(sorted({d.name for d in streams[0].detectors})),
             sum(map(len, streams)), run.step, recipe.steps,
             run.best.step if run.best else run.step, summary.seconds, round(calibrated, 4),
-            mean_loss(start, run.validation, recipe.seed, True), None, (), out,
+            run.first, None, (), out,
         )  # fmt: skip
         if not run.finished:
             return found
         if tuning.last:
             draw = drawing(run.kept(), str(model))
-            for voxels, given in _each(*to_fit(streams[0], recipe.seed)[1:]):
+            for voxels, given in examples:
                 tuning.last(run.model.scale, draw, voxels, given.to(run.fabric.device))
         return _closed(run, found, base, old)
 
@@ -254,16 +254,20 @@ def _guard(path: Path, shape: tuple[int, int, int]) -> ShowerStream:
 def _begin(
     recipe: Recipe, out: Path, base: Model, tuning: Tuning,
     streams: tuple[ShowerStream, ShowerStream],
-) -> tuple[Run, float]:  # fmt: skip
-    """Prepare network and whitening; all of it follows from the base and the data."""
+) -> tuple[Run, float, list[tuple[Tensor, Conditions]]]:  # fmt: skip
+    """Prepare network and whitening, all of which follows from the base and the data; also by how
+    much the whitening was moved, and some showers of each detector.
+    """
     torch.manual_seed(recipe.seed)
     parts, voxels, given = to_fit(streams[0], recipe.seed)
     network, scale = copy.deepcopy(base.network).train(), copy.deepcopy(base.scale)
     fresh = voxels.shape[1:] != network.config.shape
     if fresh:
         network, scale = remeshed(base, voxels, given)
-    gains = []
+    gains, examples = [], []
     for some, own in _each(voxels, given):
+        rows = spread_out(len(some), EXAMPLES)
+        examples.append((some[rows], own.at(rows)))
         if tuning.energies:
             draw = partial(tuning.energies, network)
             gains.append(calibrate(scale, draw, some, own))
@@ -278,7 +282,7 @@ def _begin(
     run.model.notes["start"] = {**base.notes, **known}
     if recipe.method == "lora":
         run.finish = _merged
-    return run, sum(gains) / max(len(gains), 1)
+    return run, sum(gains) / max(len(gains), 1), examples
 
 
 def drawing(model: Model, name: str) -> Draw:
@@ -344,7 +348,7 @@ def _closed(run: Run, found: Adaptation, base: Model, old: Sequence[ShowerStream
     guards = [(stream.detectors[0].name, feed(stream, device)) for stream in old]
     found = replace(
         found,
-        after=mean_loss(kept, run.validation, run.recipe.seed, True),
+        after=run.best.loss if run.best else None,
         guarded=tuple(
             Guarded(name, len(seen), *(mean_loss(m, seen, adapting=True) for m in (base, kept)))
             for name, seen in guards

@@ -26,9 +26,9 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import TERMS, ShowerScale
 
-__all__ = ["Draw", "calibrate", "shrunk"]
+__all__ = ["DRAWN", "Draw", "calibrate", "drawn", "shrunk", "spread_out"]
 
-DRAWN = 400  # Showers of which energies are drawn.
+DRAWN = 400  # Showers that are drawn to be compared.
 BATCH = 64
 ROUNDS = 6  # Of the fit of mean and spread in turn.
 FAR = 5.0  # Spreads; what lies farther out does not pull harder.
@@ -47,22 +47,20 @@ def calibrate(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions)
     law, features = scale.energies, given.features
     if len(voxels) < 4 * TERMS:
         return 0.0
-    number = law.residual.anchor(features[0], law.unit)
-    law.residual.requires_grad_(False)
-    law.residual.values[number] = 0.0
+    number = law.residual.renewed(features[0], law.unit)
     energy = features[:, FEATURE_NAMES.index("log_energy")]
     law.residual.reach[number] = torch.stack([energy.min(), energy.max()])
     q, r = _orthogonal(law.smooth(features)[:, number])
     white = law(
         scale.raw_energies(voxels, given, torch.Generator().manual_seed(0)), features
     )  # (N, K)
-    rows = torch.linspace(0, len(white) - 1, min(len(white), DRAWN)).round().long()
-    drawn = _drawn(draw, given.at(rows))
+    rows = spread_out(len(white), DRAWN)
+    white_drawn = drawn(draw, given.at(rows))
     parts = _parts(scale, white.shape[1])
     shift, noise = _mean(q, white)
-    target, chance = _mean(q[rows], drawn)
+    target, chance = _mean(q[rows], white_drawn)
     stretch, noise_s = _spread(q, white - q @ shift)
-    wanted, chance_s = _spread(q[rows], drawn - q[rows] @ target)
+    wanted, chance_s = _spread(q[rows], white_drawn - q[rows] @ target)
     stretch = shrunk(stretch - wanted, noise_s + chance_s, parts)
     wider = torch.exp(q @ stretch)
     moved = q.mT @ (q @ shift - wider * (q @ target))
@@ -72,8 +70,14 @@ def calibrate(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions)
     return float((q @ moved).square().mean().sqrt())
 
 
-def _drawn(draw: Draw, given: Conditions) -> Tensor:
-    """Whitened energies (N, K) that are drawn, always from the same noise."""
+def spread_out(showers: int, most: int) -> Tensor:
+    """Numbers of at most so many showers, evenly spread out over all of them."""
+    return torch.linspace(0, showers - 1, min(showers, most)).round().long()
+
+
+@torch.no_grad()
+def drawn(draw: Draw, given: Conditions) -> Tensor:
+    """What `draw` makes for N conditions (N, ...), always from the same noise."""
     seeds = np.arange(0, 2 * given.showers, 2, dtype=np.uint64)  # odd ones draw what even ones do
     parts = []
     for start in range(0, given.showers, BATCH):
@@ -93,7 +97,7 @@ def shrunk(found: Tensor, noise: Tensor, parts: list[int]) -> Tensor:
         start, end = end, end + count
         values, chance = found[:, start:end], noise[start:end]
         real = (values.square() - chance).mean(1, keepdim=True).clamp(min=0.0)  # (P, 1)
-        kept.append(values * real / (real + chance))
+        kept.append(values * real / (real + chance).clamp(min=1e-30))
     return torch.cat(kept, dim=1)
 
 

@@ -35,7 +35,7 @@ from caloforge.progress import progress
 
 __all__ = ["Summary", "learning_rate", "mean_loss", "precision_of", "run_loop"]
 
-VALIDATED = 192  # Showers of a validation at least; a small split is seen with several noises.
+VALIDATED = 128  # Showers of a validation at least; a small split is seen with several noises.
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,8 @@ def _judge(run: Run) -> None:
     run.measured = _measured(run.model, run.validation, run.recipe.seed)
     if not run.recipe.patience:
         return
+    if run.best is None:
+        run.first = loss
     state = {k: v.detach().clone() for k, v in run.model.network.state_dict().items()}
     run.best, run.still = Best(loss, run.step, state), 0
 

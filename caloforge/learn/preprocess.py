@@ -46,6 +46,7 @@ _SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 _ENERGY, _COSINE = FEATURE_NAMES.index("log_energy"), FEATURE_NAMES.index("cos_theta")
 TERMS = 4  # Of the correction for single detectors.
+KNOTS, APART = 129, 0.125  # Of what is added to the logarithm of a cell's energy, from the cut up.
 
 
 class Scaled(NamedTuple):
@@ -190,7 +191,8 @@ class ShowerScale(nn.Module):
         super().__init__()
         self.sketch, self.counted = sketch, counted
         self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
-        self.rings = Residual(sketch.shape[0])  # logarithms of gains, see `rings`
+        # What is added to logarithms of energies, of cells and of rings: see there.
+        self.cells, self.rings = Residual(KNOTS), Residual(sketch.shape[0])
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
@@ -241,9 +243,18 @@ class ShowerScale(nn.Module):
         best = odds == odds.amax(dim=(1, 2, 3), keepdim=True)
         filled = filled | (best & ~filled.flatten(1).any(dim=1)[:, None, None, None])
         layers = self.layer_energies(drawn.energies, conditions, filled.any(dim=2).any(dim=1))
+        return self.corrected(torch.where(filled, mev, 0.0), layers, conditions)
+
+    def corrected(self, mev: Tensor, layers: Tensor, conditions: Conditions) -> Tensor:
+        """Voxels (B, R, PHI, Z) in MeV as cells and rings of the detector are, by what was found
+        for it, and such that they add up to `layers` (B, Z).
+        """
+        if len(self.cells):
+            shift = _between(self.cells(conditions.features), _levels(mev))
+            mev = torch.where(mev > 0, (mev * shift.exp()).clamp(min=CUT_MEV), 0.0)
         if len(self.rings):
             mev = mev * self.rings(conditions.features).exp()[:, :, None, None]
-        return closed(torch.where(filled, mev, 0.0), layers[:, None, None, :], dim=(1, 2))
+        return closed(mev, layers[:, None, None, :], dim=(1, 2))
 
     def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
         """Number of hits (B, Z) of each layer from whitened energies (B, K)."""
@@ -302,6 +313,15 @@ class ShowerScale(nn.Module):
 def _levels(voxels: Tensor) -> Tensor:
     """Logarithm of the energy in units of the cut; `EMPTY` for voxels below it."""
     return torch.where(voxels >= CUT_MEV, (voxels / CUT_MEV).clamp(min=1.0).log(), EMPTY)
+
+
+def _between(values: Tensor, levels: Tensor) -> Tensor:
+    """Values (B, `KNOTS`) at their knots, interpolated at levels (B, ...)."""
+    at = (levels / APART).clamp(0.0, KNOTS - 1.001)
+    left = at.floor()
+    low = left.long().flatten(1)
+    low, high = (values.gather(1, n).reshape(at.shape) for n in (low, low + 1))
+    return low + (at - left) * (high - low)
 
 
 def _percent(conditions: Conditions) -> Tensor:

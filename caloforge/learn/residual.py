@@ -69,6 +69,14 @@ class Residual(nn.Module):
         self.anchors[-1], self.unit[-1] = here, unit
         return len(self) - 1
 
+    @torch.no_grad()
+    def renewed(self, features: Tensor, unit: Tensor) -> int:
+        """Return the number of the anchor like `anchor`; its numbers are zero and not trained."""
+        number = self.anchor(features, unit)
+        self.requires_grad_(False)
+        self.values[number] = 0.0
+        return number
+
     def _held(self) -> tuple[Tensor, ...]:
         return self.anchors, self.unit, self.reach, self.values
 

@@ -47,8 +47,9 @@ class Run:
     """The state of a run between two steps.
 
     `finish` turns the model that is trained into the one that is written, for instance by merging
-    its adapters. `still`: validations since the best one; `measured`: what the kind of the model
-    reports of the weights to be kept.
+    its adapters. `first`: loss of the start on the validation split, where the best is kept;
+    `still`: validations since the best one; `measured`: what the kind of the model reports of the
+    weights to be kept.
     """
 
     recipe: Recipe
@@ -64,6 +65,7 @@ class Run:
     loss: float = float("nan")
     validation_loss: float | None = None
     finish: Callable[[Model], Model] = lambda model: model
+    first: float = float("nan")
     best: Best | None = None
     still: int = 0
     measured: dict[str, float] = field(default_factory=dict)
@@ -114,7 +116,7 @@ def save(run: Run) -> None:
     state = {
         "step": run.step, "seconds": run.seconds, "validation_loss": run.validation_loss,
         "network": run.network.module.state_dict(), "optimiser": run.optimiser.state_dict(),
-        "averaged": run.model.network.state_dict(), "still": run.still,
+        "averaged": run.model.network.state_dict(), "still": run.still, "first": run.first,
         "best": None if run.best is None else vars(run.best), "measured": run.measured,
     }  # fmt: skip
     with atomic_path(run.out / STATE) as path:
@@ -133,6 +135,7 @@ def restore(run: Run) -> None:
     run.step, run.seconds = state["step"], state["seconds"]
     run.validation_loss, run.still = state["validation_loss"], state.get("still", 0)
     run.best = Best(**state["best"]) if state.get("best") else None
+    run.first = state.get("first", run.first)
     run.measured = state.get("measured", {})
 
 

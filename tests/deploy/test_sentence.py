@@ -125,6 +125,30 @@ def test_a_plain_file_gives_its_showers_in_any_batch(
         assert np.abs(found - wanted[rows]).sum() < 1e-3 * wanted[rows].sum()
 
 
+def test_cells_and_rings_of_a_detector_are_in_its_file(
+    folder: Folder, small_detector: Detector, tmp_path: Path
+) -> None:
+    model, primaries = load_model(folder(True)), Beam("e-").primaries(5, 0, 2)
+    inner = one_call(model, small_detector)
+    noise = noise_of(inner)
+    with torch.no_grad():
+        before = inner(CONDITIONS, noise).numpy()
+    here = Generator(model, "").told(small_detector, primaries).features[0]
+    draw = torch.Generator().manual_seed(1)
+    for part in (model.scale.cells, model.scale.rings):
+        number = part.renewed(here, torch.ones_like(here))
+        part.values[number] = 0.3 * torch.randn(part.count, generator=draw)
+    save_model(model, tmp_path / "model")
+    found = export(tmp_path / "model", tmp_path / "m.onnx", detector=small_detector)
+    assert 0 <= found["agreement"] < 1e-3
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    (showers,) = session.run(None, {"conditions": CONDITIONS.numpy(), "noise": noise.numpy()})
+    with torch.no_grad():
+        wanted = one_call(load_model(tmp_path / "model"), small_detector)(CONDITIONS, noise).numpy()
+    assert np.abs(showers - wanted).sum() < 1e-3 * wanted.sum()
+    assert np.abs(before - wanted).sum() > 0.05 * wanted.sum()
+
+
 def test_a_plain_file_is_an_event_loops_and_a_pages(
     folder: Folder, plain: Path, small_detector: Detector, tmp_path: Path
 ) -> None:

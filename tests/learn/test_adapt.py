@@ -85,7 +85,7 @@ def test_energies_alone_leave_the_transformer_as_it_is(
     assert found.step == 0 and found.calibrated > 0.1
     before, after = (load_model(folder).scale.state_dict() for folder in (base, tmp_path / "run"))
     fitted = {name.split(".")[-2] for name in set(after) - set(before)}
-    assert fitted == ({"residual", "rings"} if kind == "tiny_prior" else {"residual"})
+    assert fitted == ({"residual", "cells", "rings"} if kind == "tiny_prior" else {"residual"})
     assert not changed(before, after)
 
 

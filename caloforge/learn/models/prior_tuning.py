@@ -6,29 +6,33 @@ step on. The prior learns what is likely of them, and the part of the decoder th
 learns what voxels they stand for. No weight belongs to both, so neither waits for the other; the
 loss is the surprise of the whole shower, of energies, codes and voxels, in nats a place.
 
-Two things are fitted in seconds, whatever the method: the law of energy and hits of whole showers
-before all that (`caloforge.learn.models.totals`), and what rings hold after it
-(`caloforge.learn.rings`).
+Fitted in seconds, whatever the method: the law of energy and hits of whole showers before all that
+(`caloforge.learn.models.totals`), and after it what cells and rings hold (`caloforge.learn.cells`,
+`caloforge.learn.rings`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from caloforge.errors import RequestError
+from caloforge.learn.calibration import DRAWN, Draw, drawn, spread_out
+from caloforge.learn.cells import cell_moves
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Tuning
 from caloforge.learn.models.totals import fit_totals
 from caloforge.learn.noise import Noise
-from caloforge.learn.rings import fit_rings
+from caloforge.learn.rings import ring_gains
 
 if TYPE_CHECKING:
     from caloforge.learn.checkpoint import Model
     from caloforge.learn.models.prior import Prior, PriorConfig
+    from caloforge.learn.preprocess import ShowerScale
 
-__all__ = ["tuning"]
+__all__ = ["fit_details", "tuning"]
 
 HEADS = ("profile.head.", "head.", "head_vector.", "tokeniser.head.", "tokeniser.patchwork.")
 LEARNS = (
@@ -53,9 +57,26 @@ def tuning(model: Model, name: str, shape: tuple[int, int, int]) -> Tuning:
             f"'{name}' knows a mesh of {config.shape} cells, the showers have {shape}; simulate "
             "them on that mesh, or adapt a diffusion model"
         )
-    return Tuning(energies, HEADS, LEARNS, fit_totals, fit_rings)
+    return Tuning(energies, HEADS, LEARNS, fit_totals, fit_details)
 
 
 def energies(network: Prior, given: Conditions, noise: Noise) -> Tensor:
     """Draw whitened energies (B, K) of showers, those of the layers among them."""
     return network.draw_codes(network.draw_energies(given, noise), given, noise)[1]
+
+
+@torch.no_grad()
+def fit_details(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions) -> None:
+    """Fit what cells and rings hold to voxels (N, R, PHI, Z) in MeV, all of one detector.
+
+    `draw` makes voxels (B, R, PHI, Z) in MeV from conditions and noise, by way of `scale`: for
+    `DRAWN` of the primaries at most.
+    """
+    cells, rings = (
+        part.renewed(given.features[0], scale.energies.unit) for part in (scale.cells, scale.rings)
+    )
+    given = given.at(spread_out(len(voxels), DRAWN))
+    voxels, made = voxels.to(given.energy.device), drawn(draw, given)
+    scale.cells.values[cells] = cell_moves(made, voxels)
+    made = scale.corrected(made, made.sum(dim=(1, 2)), given)
+    scale.rings.values[rings] = ring_gains(made, voxels)
