@@ -18,7 +18,8 @@ sketch are then whitened with a mean and a spread that depend on the conditions,
 network fitted by maximum likelihood (heteroscedastic regression, Nix and Weigend 1994,
 doi:10.1109/ICNN.1994.374138): the mean response is regressed, not left to the generative model.
 For a detector that a model was adapted to, a correction of both is added, smooth in energy and
-angle (`caloforge.learn.calibration`), and its rings may have gains (`caloforge.learn.rings`).
+angle (`caloforge.learn.calibration`); its rings may have gains (`caloforge.learn.rings`), and the
+logarithms of its cells be moved (`caloforge.learn.cells`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _SAMPLING = FEATURE_NAMES.index("log_sampling_fraction")
 _LOSS = FEATURE_NAMES.index("log_active_loss_mev")
 _ENERGY, _COSINE = FEATURE_NAMES.index("log_energy"), FEATURE_NAMES.index("cos_theta")
 TERMS = 4  # Of the correction for single detectors.
-KNOTS, APART = 129, 0.125  # Of what is added to the logarithm of a cell's energy, from the cut up.
+KNOTS, APART = 257, 0.0625  # Of what is added to the logarithm of a cell's energy, from the cut up.
 
 
 class Scaled(NamedTuple):
@@ -191,8 +192,8 @@ class ShowerScale(nn.Module):
         super().__init__()
         self.sketch, self.counted = sketch, counted
         self.energies = ConditionalScale(len(FEATURE_NAMES), quantities(sketch, counted))
-        # What is added to logarithms of energies, of cells and of rings: see there.
-        self.cells, self.rings = Residual(KNOTS), Residual(sketch.shape[0])
+        # What is added to logarithms of energies, of rings and then of cells: see there.
+        self.rings, self.cells = Residual(sketch.shape[0]), Residual(KNOTS)
         self.register_buffer("voxel_mean", torch.zeros(()))
         self.register_buffer("voxel_spread", torch.ones(()))
         self.requires_grad_(False)
@@ -246,14 +247,14 @@ class ShowerScale(nn.Module):
         return self.corrected(torch.where(filled, mev, 0.0), layers, conditions)
 
     def corrected(self, mev: Tensor, layers: Tensor, conditions: Conditions) -> Tensor:
-        """Voxels (B, R, PHI, Z) in MeV as cells and rings of the detector are, by what was found
+        """Voxels (B, R, PHI, Z) in MeV as rings and cells of the detector are, by what was found
         for it, and such that they add up to `layers` (B, Z).
         """
-        if len(self.cells):
-            shift = _between(self.cells(conditions.features), _levels(mev))
-            mev = torch.where(mev > 0, (mev * shift.exp()).clamp(min=CUT_MEV), 0.0)
         if len(self.rings):
             mev = mev * self.rings(conditions.features).exp()[:, :, None, None]
+        if len(self.cells):
+            moves = _between(self.cells(conditions.features), _levels(mev))
+            mev = torch.where(mev > 0, (mev * moves.exp()).clamp(min=CUT_MEV), 0.0)
         return closed(mev, layers[:, None, None, :], dim=(1, 2))
 
     def hits(self, white: Tensor, conditions: Conditions) -> Tensor:
