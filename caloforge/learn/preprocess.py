@@ -35,8 +35,8 @@ from caloforge.learn.residual import Residual
 from caloforge.learn.tokens import Patches
 
 __all__ = [
-    "CUT_MEV", "ConditionalScale", "Drawn", "NoSketch", "Scaled", "ShowerScale", "closed",
-    "quantities",
+    "APART", "CUT_MEV", "KNOTS", "ConditionalScale", "Drawn", "NoSketch", "Scaled", "ShowerScale",
+    "closed", "quantities",
 ]  # fmt: skip
 
 CUT_MEV = 5e-4

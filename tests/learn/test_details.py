@@ -74,20 +74,25 @@ def test_cells_get_the_spectrum_of_the_detector_and_their_number_stays(
     torch.testing.assert_close(before.sum(dim=(1, 2)), after.sum(dim=(1, 2)), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(("alone", "left"), [(True, 0.3), (False, 0.5)])
 def test_what_rings_lack_is_given_back_and_layers_stay(
-    model: Model, new: Detector, toy: Callable[..., Showers]
+    model: Model, new: Detector, toy: Callable[..., Showers], alone: bool, left: float
 ) -> None:
-    """A detector whose outer rings hold less than the model knows."""
+    """A detector whose outer rings hold less than the model knows; the moves of cells, which a
+    layer has few of here, then take a little of it back.
+    """
     thin = torch.tensor([1.0, 0.7, 0.5])[None, :, None, None]
     voxels, given = prepared(toy(new, 200, seed=5), new)
     fresh, told = prepared(toy(new, 200, seed=6), new)
     before = made(model, told)
     fit_details(model.scale, drawing(model, "m"), voxels * thin, given)
+    if alone:
+        model.scale.cells.values.zero_()
     gains = model.scale.rings.values[0]
     assert gains[0] > 0 > gains[1] > gains[2]
     after = made(model, told)
     far = [(shares(some) - shares(fresh * thin)).abs().max() for some in (before, after)]
-    assert far[0] > 0.03 and far[1] < 0.3 * far[0]
+    assert far[0] > 0.03 and far[1] < left * far[0]
     torch.testing.assert_close(before.sum(dim=(1, 2)), after.sum(dim=(1, 2)), rtol=1e-4, atol=1e-3)
 
 
