@@ -35,7 +35,7 @@ from caloforge.progress import progress
 
 __all__ = ["Summary", "learning_rate", "mean_loss", "precision_of", "run_loop"]
 
-VALIDATED = 128  # Showers of a validation at least; a small split is seen with several noises.
+VALIDATED = 128  # Showers of a validation, about; a small split is seen with several noises.
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def mean_loss(model: Model, feed: Feed, seed: int = 0, adapting: bool = False) -
     """
     device = next(model.network.parameters()).device
     draw = noise_at(seed, 2**31, device)
-    rounds = max(1, -(-VALIDATED // len(feed)))
+    rounds = max(1, round(VALIDATED / len(feed)))
     total = count = 0.0
     for voxels, given in feed.all():
         clean, n = model.scale(voxels, given, draw), len(voxels)

@@ -75,8 +75,9 @@ def fit_details(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Condition
     rings, cells = (
         part.renewed(given.features[0], scale.energies.unit) for part in (scale.rings, scale.cells)
     )
-    given = given.at(spread_out(len(voxels), DRAWN))
-    voxels, made = voxels.to(given.energy.device), drawn(draw, given)
+    rows, voxels = spread_out(len(voxels), DRAWN), voxels.to(given.energy.device)
+    given = given.at(rows)
+    made = drawn(draw, given)
     scale.rings.values[rings] = ring_gains(made, voxels)
     made = scale.corrected(made, made.sum(dim=(1, 2)), given)
-    scale.cells.values[cells] = cell_moves(made, voxels)
+    scale.cells.values[cells] = cell_moves(made, voxels[rows])
