@@ -2,8 +2,9 @@
 
 Three things are adapted. The *whitening* of the energies, which decides mean response and
 resolution, gets a correction of the detector's own in closed form (`calibration`); a prior's law of
-whole showers and the shares of its rings are fitted likewise (`models.totals`, `rings`). The
-*network* is trained on, from where it stands, by one of five methods:
+whole showers, the shares of its rings and the spectrum of its cells are fitted likewise
+(`models.totals`, `rings`, `cells`). The *network* is trained on, from where it stands, by one of
+five methods:
 
 - ``full``: all weights;
 - ``bias``: the biases alone (BitFit, Zaken et al., arXiv:2106.10199);
@@ -71,7 +72,9 @@ __all__ = [
 LEAST = 20  # Showers; fewer say nothing about a detector.
 SHARES: Mapping[str, float] = MappingProxyType({"train": 0.9, "validation": 0.1})
 GUARDED = 128  # Showers of an old detector that are looked at.
-EXAMPLES = 2000  # Showers of a detector that draws are compared with once all is learned.
+# Showers of a detector that draws are compared with once all is learned; draws, and where nothing
+# is learned in steps and draws are what takes time.
+EXAMPLES, DRAWS, DRAWS_ALONE = 2000, 1000, 400
 
 # Learning rate of each method, in those of the optimiser (`muon`), and where a kind needs another.
 METHODS: Mapping[str, float] = MappingProxyType(
@@ -166,8 +169,9 @@ def adapt(
             return found
         if tuning.last:
             draw = drawing(run.kept(), str(model))
+            most = DRAWS if run.step else DRAWS_ALONE
             for voxels, given in examples:
-                tuning.last(run.model.scale, draw, voxels, given.to(run.fabric.device))
+                tuning.last(run.model.scale, draw, voxels, given.to(run.fabric.device), most)
         return _closed(run, found, base, old)
 
 

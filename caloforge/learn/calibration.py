@@ -26,9 +26,9 @@ from caloforge.learn.condition import FEATURE_NAMES, Conditions
 from caloforge.learn.noise import Noise
 from caloforge.learn.preprocess import TERMS, ShowerScale
 
-__all__ = ["DRAWN", "Draw", "calibrate", "drawn", "shrunk", "spread_out"]
+__all__ = ["Draw", "calibrate", "drawn", "shrunk", "spread_out"]
 
-DRAWN = 400  # Showers that are drawn to be compared.
+DRAWN = 400  # Showers of which energies are drawn.
 BATCH = 64
 ROUNDS = 6  # Of the fit of mean and spread in turn.
 FAR = 5.0  # Spreads; what lies farther out does not pull harder.

@@ -66,7 +66,7 @@ def test_cells_get_the_spectrum_of_the_detector_and_their_number_stays(
     voxels, given = prepared(toy(new, 200, seed=5), new)
     fresh, told = prepared(toy(new, 200, seed=6), new)
     before = made(model, told)
-    fit_details(model.scale, drawing(model, "m"), evened(voxels), given)
+    fit_details(model.scale, drawing(model, "m"), evened(voxels), given, 200)
     after = made(model, told)
     far = [apart(some, evened(fresh)) for some in (before, after)]
     assert far[0] > 0.1 and far[1] < 0.6 * far[0]
@@ -85,7 +85,7 @@ def test_what_rings_lack_is_given_back_and_layers_stay(
     voxels, given = prepared(toy(new, 200, seed=5), new)
     fresh, told = prepared(toy(new, 200, seed=6), new)
     before = made(model, told)
-    fit_details(model.scale, drawing(model, "m"), voxels * thin, given)
+    fit_details(model.scale, drawing(model, "m"), voxels * thin, given, 200)
     if alone:
         model.scale.cells.values.zero_()
     gains = model.scale.rings.values[0]
@@ -127,7 +127,7 @@ def test_other_detectors_keep_what_they_have(
     other = parse_detector(SMALL.format(name="other", lead=9.0))
     known = prepared(toy(other, 10), other)[1]
     before = made(model, known)
-    fit_details(model.scale, drawing(model, "m"), *prepared(toy(new, 100, seed=5), new))
+    fit_details(model.scale, drawing(model, "m"), *prepared(toy(new, 100, seed=5), new), 100)
     torch.testing.assert_close(made(model, known), before, rtol=1e-3, atol=1e-3)
 
 
@@ -139,9 +139,9 @@ def test_they_are_found_again_whatever_was_there_and_are_saved(
     def found(model: Model) -> list[torch.Tensor]:
         return [part.values.clone() for part in (model.scale.cells, model.scale.rings)]
 
-    fit_details(model.scale, drawing(model, "m"), *sample)
+    fit_details(model.scale, drawing(model, "m"), *sample, 60)
     once = found(model)
-    fit_details(model.scale, drawing(model, "m"), *sample)
+    fit_details(model.scale, drawing(model, "m"), *sample, 60)
     save_model(model, tmp_path / "model")
     for again in (found(model), found(load_model(tmp_path / "model"))):
         assert all(torch.equal(a, b) and len(a) == 1 for a, b in zip(again, once, strict=True))

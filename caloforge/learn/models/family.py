@@ -78,14 +78,15 @@ class Tuning:
     weights begin that say what is believed of voxels and energies; learns: of all that may learn;
     first, last: fit in seconds, with every method, what is fitted before the first step and after
     the last one: to voxels (N, R, PHI, Z) in MeV and their conditions, given before them the
-    network and its preprocessing, or the preprocessing and what draws showers of one detector.
+    network and its preprocessing, or the preprocessing and what draws showers of one detector, and
+    after them how many to draw at most.
     """
 
     energies: Callable[[Any, Conditions, Noise], Tensor] | None
     heads: tuple[str, ...]
     learns: tuple[str, ...] = ("",)
     first: Callable[[Any, Any, Tensor, Conditions], None] | None = None
-    last: Callable[[Any, Any, Tensor, Conditions], None] | None = None
+    last: Callable[[Any, Any, Tensor, Conditions, int], None] | None = None
 
 
 def _untuned(model: Any, name: str, shape: tuple[int, int, int]) -> Tuning:

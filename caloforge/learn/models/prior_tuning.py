@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from caloforge.errors import RequestError
-from caloforge.learn.calibration import DRAWN, Draw, drawn, spread_out
+from caloforge.learn.calibration import Draw, drawn, spread_out
 from caloforge.learn.cells import cell_moves
 from caloforge.learn.condition import Conditions
 from caloforge.learn.models.family import Tuning
@@ -66,16 +66,18 @@ def energies(network: Prior, given: Conditions, noise: Noise) -> Tensor:
 
 
 @torch.no_grad()
-def fit_details(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions) -> None:
+def fit_details(
+    scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions, most: int
+) -> None:
     """Fit what rings and cells hold to voxels (N, R, PHI, Z) in MeV, all of one detector.
 
-    `draw` makes voxels (B, R, PHI, Z) in MeV from conditions and noise, by way of `scale`: for
-    `DRAWN` of the primaries at most.
+    `draw` makes voxels (B, R, PHI, Z) in MeV from conditions and noise, by way of `scale`; it is
+    asked for so many showers at `most`.
     """
     rings, cells = (
         part.renewed(given.features[0], scale.energies.unit) for part in (scale.rings, scale.cells)
     )
-    rows, voxels = spread_out(len(voxels), DRAWN), voxels.to(given.energy.device)
+    rows, voxels = spread_out(len(voxels), most), voxels.to(given.energy.device)
     given = given.at(rows)
     made = drawn(draw, given)
     scale.rings.values[rings] = ring_gains(made, voxels)
