@@ -17,19 +17,31 @@ from caloforge.learn.calibration import shrunk
 
 __all__ = ["ring_gains"]
 
+NOTHING = 1e-5  # Of a shower's energy: what a ring holds is not known better.
+
 
 @torch.no_grad()
 def ring_gains(made: Tensor, voxels: Tensor) -> Tensor:
     """Logarithms of gains (R,) that give the rings of showers `made` (M, R, PHI, Z) in MeV what
     those of `voxels` (N, R, PHI, Z) hold on average, of primaries of one kind.
 
-    A gain is shrunk to what of it is real, as the correction of the whitening is.
+    What is wrong grows outward: a line through the gains is found first, and what they differ from
+    it after that. Either is shrunk to what of it is real, as the correction of the whitening is.
     """
     found, wanted = _shares(made), _shares(voxels)
-    level = wanted.mean(dim=0).clamp(min=1e-9)
-    gain = (level / found.mean(dim=0).clamp(min=1e-9)).log()
+    level = wanted.mean(dim=0).clamp(min=NOTHING**2)
+    gain = (level / found.mean(dim=0).clamp(min=NOTHING**2)).log()
     chance = found.var(dim=0) / len(found) + wanted.var(dim=0) / len(wanted)
-    return shrunk(gain[None], chance / level.square(), [len(gain)])[0]
+    chance = (chance + NOTHING**2) / level.square()
+    weight = 1 / chance
+    ring = torch.arange(len(gain), device=gain.device) + 0.0
+    ring = ring - (weight * ring).sum() / weight.sum()
+    spread = (weight * ring.square()).sum()
+    slope = (weight * ring * gain).sum() / spread
+    # What is left of the line and of a gain of all rings, which would change nothing.
+    left = gain - (weight * gain).sum() / weight.sum() - ring * slope
+    slope = shrunk(slope[None, None], 1 / spread[None], [1])[0]
+    return ring * slope + shrunk(left[None], chance, [len(gain)])[0]
 
 
 def _shares(voxels: Tensor) -> Tensor:

@@ -121,6 +121,15 @@ def test_of_two_samples_of_one_law_next_to_nothing_is_taken_for_real(
     assert float(ring_gains(one, other).abs().max()) < 0.01
 
 
+def test_a_ring_that_nothing_reaches_has_no_say(new: Detector, toy: Callable[..., Showers]) -> None:
+    voxels = prepared(toy(new, 400, seed=5), new)[0]
+    thin = voxels * torch.tensor([1.0, 0.9, 0.81])[None, :, None, None]
+    bare = [torch.nn.functional.pad(some, (0, 0, 0, 0, 0, 2)) for some in (voxels, thin)]
+    found, alone = ring_gains(*bare), ring_gains(voxels, thin)
+    assert (found[:3] - alone).abs().max() < 0.01 and found.isfinite().all()
+    assert (alone.diff() - np.log(0.9)).abs().max() < 0.01
+
+
 def test_other_detectors_keep_what_they_have(
     model: Model, new: Detector, toy: Callable[..., Showers]
 ) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_totals"]
 
-STEPS, BATCH, RATE, WARM = 300, 128, 4e-3, 10
+STEPS, BATCH, RATE, WARM = 300, 64, 1e-2, 10
 MEMORY = 0.98  # Of the averaged weights, which are those that are judged and kept.
 LOOK = 25  # Steps between two judgements.
 HELD = 5  # One shower of so many judges.
