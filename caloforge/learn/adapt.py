@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -101,7 +102,8 @@ class Guarded:
 class Adaptation:
     """How an adaptation went.
 
-    `step` of `steps` done in `seconds`; `best_step`: where the weights that are kept were;
+    `step` of `steps` done; `seconds`: of the steps and of all that is fitted; `best_step`: where
+    the weights that are kept were;
     `calibrated`: by how much the correction of the whitening moves a quantity, in spreads;
     `before`, `after`: loss on the showers kept for validation, of the network before its first step
     and as it is kept; `guarded`: loss of the old and the new model on old detectors. `after` and
@@ -145,6 +147,7 @@ def adapt(
     be written, or the model or the data do not serve; `WorkError` if the loss diverges.
     """
     keep_freed_memory()
+    began = time.monotonic()
     base = load_model(model)
     recipe = schedule(str(model), base, data, method, seed)
     asked = dict(steps=steps, learning_rate=learning_rate, rank=rank)
@@ -158,21 +161,21 @@ def adapt(
         check_folder(recipe, out, resume)
         run, calibrated, examples = _begin(recipe, out, base, tuning, streams)
     with working(run):
-        summary = run_loop(run, minutes)
-        found = Adaptation(
-            str(model), method, tuple(sorted({d.name for d in streams[0].detectors})),
-            sum(map(len, streams)), run.step, recipe.steps,
-            run.best.step if run.best else run.step, summary.seconds, round(calibrated, 4),
-            run.first, None, (), out,
-        )  # fmt: skip
-        if not run.finished:
-            return found
-        if tuning.last:
+        earlier = run.seconds
+        run_loop(run, minutes)
+        if tuning.last and run.finished:
             draw = drawing(run.kept(), str(model))
             most = DRAWS if run.step else DRAWS_ALONE
             for voxels, given in examples:
                 tuning.last(run.model.scale, draw, voxels, given.to(run.fabric.device), most)
-        return _closed(run, found, base, old)
+        found = Adaptation(
+            str(model), method, tuple(sorted({d.name for d in streams[0].detectors})),
+            sum(map(len, streams)), run.step, recipe.steps,
+            run.best.step if run.best else run.step,
+            round(earlier + time.monotonic() - began, 1), round(calibrated, 4), run.first, None,
+            (), out,
+        )  # fmt: skip
+        return _closed(run, found, base, old) if run.finished else found
 
 
 def described(found: Adaptation) -> dict[str, Any]:

@@ -63,10 +63,10 @@ def _adapted_to(notes: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"Adapted from '{found['model']}' to {found['showers']} Geant4 showers of "
-        f"{', '.join(found['detectors'])} by the method '{found['method']}': {found['step']} "
-        f"steps, the weights after {found['best_step']} kept, in {found['seconds'] / 60:.1f} "
-        "minutes. Loss "
-        f"on the validation split {found['before']:.4f} before, {found['after']:.4f} after"
+        f"{', '.join(found['detectors'])} by the method '{found['method']}', in "
+        f"{found['seconds']:.0f} s: {found['step']} steps, the weights after {found['best_step']} "
+        "kept, and what is fitted without steps. Loss of the network before and after the steps "
+        f"on the validation split {found['before']:.4f} and {found['after']:.4f}"
         + (f"; on old detectors: {lost}." if lost else "; old detectors were not looked at."),
         "",
         f"What it was adapted from ('{found['model']}'):",
