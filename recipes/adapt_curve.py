@@ -1,17 +1,16 @@
 """The curve of docs/adapt.md: quality in detectors that were never trained on, against showers.
 
     python recipes/adapt_curve.py --data DIR [--old NAME=GEANT4.h5 ...] [--out runs/adapt] [-n 300]
-                                  [--start MODEL] [--only JOB ...] [--table]
+                                  [--start MODEL] [--only JOB ...] [--table] [--plot FILE.png]
 
 DIR holds for every detector NAME.h5 (to adapt to), NAME-test.h5 and NAME-floor.h5 (Geant4 showers
 with other seeds; without a floor the test file is halved). A job is one line of `JOBS`: adapt a
 model to the first so many showers by one method, or train from scratch on the same ones, generate
 the primaries of the test file and compare. What is done already is not done again, a run that was
-stopped goes on; `--table` prints what there is as Markdown. `--start`: what to adapt, a prior with
-layers or a diffusion model; what is trained from scratch is of its kind: a tokeniser and a prior,
-of size `micro` or of the shape of what is adapted (`same`), so many steps each, or a diffusion
-model. The showers of docs/adapt.md
-(D=recipes/detectors):
+stopped goes on; `--table` prints what there is as Markdown, and `--plot` draws AUC against seconds.
+`--start`: what to adapt, a prior with layers or a diffusion model; what is trained from scratch is
+of its kind: a tokeniser and a prior, of size `micro` or of the shape of what is adapted (`same`),
+so many steps each, or a diffusion model. The showers of docs/adapt.md (D=recipes/detectors):
 
     caloforge simulate $D/copper-silicon.toml copper-silicon.h5 -n 10000 --seed 6000
     caloforge simulate $D/copper-silicon.toml copper-silicon-test.h5 -n 600 --seed 6001
@@ -33,6 +32,7 @@ from typing import Any
 
 from judged import COLUMNS, cells, generated
 
+from caloforge.files import atomic_path
 from caloforge.learn.adapt import adapt
 from caloforge.learn.checkpoint import load_model
 from caloforge.learn.loop import Summary
@@ -97,15 +97,22 @@ def main() -> None:
     parser.add_argument("--start", default="codes", help="what to adapt")
     parser.add_argument("--only", nargs="*", help="names of jobs")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", type=Path, help="AUC against seconds, of every start")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     sizes = ("micro", "same") if load_model(asked.start).family == "prior" else ("small",)
     jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, sizes)]
     for job in jobs:
         wanted = asked.only is None or job.name in asked.only
-        if wanted and not asked.table and (asked.data / f"{job.detector}.h5").is_file():
+        if (
+            wanted
+            and not (asked.table or asked.plot)
+            and (asked.data / f"{job.detector}.h5").is_file()
+        ):
             print(job.name, json.dumps(measured(job, asked)), flush=True)
     print(table(jobs, asked.out))
+    if asked.plot:
+        plot(asked.out, asked.plot)
 
 
 def comparable(job: Job, sizes: Sequence[str]) -> bool:
@@ -227,6 +234,52 @@ def table(every: Sequence[Job], out: Path) -> str:
         if jobs:
             lines.append(f"| {detector} | Geant4 | | | | {' | '.join(floors)} |")
     return "\n".join(lines)
+
+
+def plot(out: Path, to: Path) -> None:
+    """Draw what there is: seconds of one core to the right, AUC upward, a panel a detector."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    starts = ("codes", "codes-quick")
+    series: dict[str, tuple[str, list[Job]]] = {
+        f"{start}, 1,000 showers: energies, full": (
+            fmt, [Job("", 1000, method, start=start) for method in ("energies", "full")],
+        )
+        for start, fmt in zip(starts, ("o-C0", "s-C2"), strict=True)
+    }  # fmt: skip
+    series["from scratch, micro, 1,000 showers"] = "X:C3", [Job("", 1000, "scratch", "micro", 1000)]
+    series["from scratch, as codes, 1,000 showers"] = (
+        "P:C1", [Job("", 1000, "scratch", "same", 1000)],
+    )  # fmt: skip
+    series["from scratch, micro, 10,000 showers"] = (
+        "D:C5", [Job("", 10_000, "scratch", "micro", steps) for steps in (1500, 3000)],
+    )  # fmt: skip
+    figure, panels = plt.subplots(
+        1, 3, figsize=(11, 4.2), sharex=True, sharey=True, layout="constrained"
+    )
+    for axes, detector in zip(panels, (CSI, LAR, PWO), strict=True):
+        floor = None
+        for label, (fmt, jobs) in series.items():
+            paths = [out / f"{replace(job, detector=detector).name}.json" for job in jobs]
+            rows = [json.loads(path.read_text()) for path in paths if path.is_file()]
+            if not rows:
+                continue
+            x, auc = [row["cpu_s"] for row in rows], [row[COLUMNS["AUC"]] for row in rows]
+            axes.errorbar(
+                x, [a[0] for a in auc], [a[1] for a in auc], fmt=fmt, capsize=2, ms=7, label=label
+            )
+            floor = auc[0][2]
+        if floor is not None:
+            axes.axhline(floor, color="grey", ls="--", lw=1, label="Geant4 against Geant4")
+        axes.set(xscale="log", xlabel="seconds of one core", title=detector)
+    panels[0].set_ylabel("AUC of the trees")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    with atomic_path(to) as sibling:
+        figure.savefig(sibling, dpi=110, format="png")
 
 
 if __name__ == "__main__":
