@@ -71,13 +71,13 @@ def calibrate(scale: ShowerScale, draw: Draw, voxels: Tensor, given: Conditions)
 
 
 def spread_out(showers: int, most: int) -> Tensor:
-    """Numbers of at most so many showers, evenly spread out over all of them."""
+    """Numbers (M,) of at most so many showers, evenly spread out over all of them."""
     return torch.linspace(0, showers - 1, min(showers, most)).round().long()
 
 
 @torch.no_grad()
 def drawn(draw: Draw, given: Conditions) -> Tensor:
-    """What `draw` makes for N conditions (N, ...), always from the same noise."""
+    """What `draw` makes (N, ...) for N conditions, always from the same noise."""
     seeds = np.arange(0, 2 * given.showers, 2, dtype=np.uint64)  # odd ones draw what even ones do
     parts = []
     for start in range(0, given.showers, BATCH):

@@ -71,7 +71,9 @@ class Residual(nn.Module):
 
     @torch.no_grad()
     def renewed(self, features: Tensor, unit: Tensor) -> int:
-        """Return the number of the anchor like `anchor`; its numbers are zero and not trained."""
+        """Return the number of the anchor at `features` (F,), with `unit` (F,), like `anchor`; its
+        numbers are zero and not trained.
+        """
         number = self.anchor(features, unit)
         self.requires_grad_(False)
         self.values[number] = 0.0
