@@ -103,11 +103,10 @@ class Adaptation:
     """How an adaptation went.
 
     `step` of `steps` done; `seconds`: of the steps and of all that is fitted; `best_step`: where
-    the weights that are kept were;
-    `calibrated`: by how much the correction of the whitening moves a quantity, in spreads;
-    `before`, `after`: loss on the showers kept for validation, of the network before its first step
-    and as it is kept; `guarded`: loss of the old and the new model on old detectors. `after` and
-    `guarded` are empty until it is done.
+    the weights that are kept were; `calibrated`: by how much the correction of the whitening moves
+    a quantity, in spreads; `before`, `after`: loss on the showers kept for validation, of the
+    network before its first step and as it is kept; `guarded`: loss of the old and the new model on
+    old detectors. `after` and `guarded` are empty until it is done.
     """
 
     model: str
@@ -273,8 +272,9 @@ def _begin(
         network, scale = remeshed(base, voxels, given)
     gains, examples = [], []
     for some, own in _each(voxels, given):
-        rows = spread_out(len(some), EXAMPLES)
-        examples.append((some[rows], own.at(rows)))
+        if tuning.last:
+            rows = spread_out(len(some), EXAMPLES)
+            examples.append((some[rows], own.at(rows)))
         if tuning.energies:
             draw = partial(tuning.energies, network)
             gains.append(calibrate(scale, draw, some, own))
