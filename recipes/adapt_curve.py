@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,13 +102,10 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     sizes = ("micro", "same") if load_model(asked.start).family == "prior" else ("small",)
     jobs = [replace(job, start=asked.start) for job in JOBS if comparable(job, sizes)]
+    measures = not (asked.table or asked.plot)
     for job in jobs:
         wanted = asked.only is None or job.name in asked.only
-        if (
-            wanted
-            and not (asked.table or asked.plot)
-            and (asked.data / f"{job.detector}.h5").is_file()
-        ):
+        if wanted and measures and (asked.data / f"{job.detector}.h5").is_file():
             print(job.name, json.dumps(measured(job, asked)), flush=True)
     print(table(jobs, asked.out))
     if asked.plot:
@@ -201,12 +198,14 @@ def shape_of(start: str) -> tuple[VqvaeSettings, tuple[str, str]]:
     """Settings of the tokeniser of a prior, and the sizes of the two."""
     config = load_model(start).network.config
     known = config.tokeniser
-    sizes = (
-        next(n for n, s in of.items() if (s["width"], s["depth"]) == (one.width, one.depth))
-        for of, one in ((vqvae.SIZES, known), (prior.SIZES, config))
-    )
     settings = VqvaeSettings(layers=True, codes=known.codes, mixture=known.mixture, near=known.near)
-    return settings, (next(sizes), next(sizes))
+    return settings, (size_of(known, vqvae.SIZES), size_of(config, prior.SIZES))
+
+
+def size_of(config: Any, sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """The name of the size of a network."""
+    wanted = config.width, config.depth
+    return next(name for name, size in sizes.items() if (size["width"], size["depth"]) == wanted)
 
 
 def trained(recipe: Recipe, out: Path) -> Summary:
